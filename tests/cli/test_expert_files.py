@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from kinoform.cli.model_files import folded, model_of
 from kinoform.cli.options import model_names
 from kinoform.doctor.machine import fetched
 from kinoform.media.metadata import read_params
+from kinoform.recipes.load import load
 from tests.support.command_line import Run
 from tests.support.expert_folders import comfy_files, write_expert_folder
 from tests.support.narrowing import of_type
@@ -70,6 +73,31 @@ def test_what_is_missing_is_named_and_how_to_give_it(kinoform: Run, experts: dic
         "generate", PROMPT, "--model", f"{noise}=nothing.safetensors", "--model", f"{other}={experts[other]}"
     )
     assert "nothing.safetensors" in ran.sentence
+
+
+def test_the_name_of_a_whole_model_is_no_expert(kinoform: Run) -> None:
+    ran = kinoform("plan", "--model", "high=t2v-a14b", "--model", "low=t2v-a14b")
+    assert ran.refusal == "expert_is_model" and "t2v-a14b" in ran.sentence
+
+
+def test_a_copy_of_an_expert_is_not_the_other_one(kinoform: Run, experts: dict[str, Path], here: Path) -> None:
+    shutil.copy(experts["high"], here / "low_noise.safetensors")
+    ran = kinoform("plan", "--model", f"high={experts['high']}", "--model", "low=low_noise.safetensors")
+    assert ran.refusal == "experts_same_file" and "low_noise.safetensors" in ran.sentence
+
+
+def test_damage_of_the_low_expert_is_told_before_the_high_one_is_read(
+    experts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = load_file(experts["low"])
+    tensors["blocks.0.self_attn.q.weight"][0, 0] = float("nan")
+    save_file(tensors, tmp_path / "low_noise.safetensors")
+    for beside in ("vae", "text_encoders"):  # of ComfyUI's folders
+        (tmp_path / beside).symlink_to(experts["low"].parents[1] / beside)
+    pipe = load({"high": experts["high"], "low": tmp_path / "low_noise.safetensors"})
+    monkeypatch.setattr("kinoform.loading.parts.load_module", pytest.fail)
+    with refused("weights_not_finite", "low_noise.safetensors"):
+        pipe.parts.transformers[0](torch.float32, torch.device("cpu"))
 
 
 def test_files_are_completed_behind_the_name_of_an_expert(experts: dict[str, Path]) -> None:

@@ -178,3 +178,10 @@ def test_names_of_models_are_told_as_their_weights_are(
         ran = kinoform(command, "t2v-1.3b")
         assert ran.refusal == "weights_missing" and "kinoform download t2v-1.3b" in ran.sentence
         assert kinoform(command, "no_such_weights").refusal == "weights_missing"
+
+
+def test_whole_parameters_beside_a_lora_are_known(kinoform: Run, here: Path) -> None:
+    whole = {"diffusion_model.blocks.0.norm3.weight": (8,), "diffusion_model.patch_embedding.weight": (8, 16, 1, 2, 2)}
+    path = write_header(here / "lora.safetensors", lora("comfy") | whole | {"diffusion_model.other.weight": (8,)})
+    (told,) = kinoform("inspect", path, "--json").told
+    assert told["parts"][0]["unknown"] == ["diffusion_model.other.weight"]

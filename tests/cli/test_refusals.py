@@ -69,6 +69,11 @@ USAGE = [
     (["--model", ""], "unknown_model", "''"),
     (["--model", "x" * 5000], "unknown_model", "'xxx"),
     (["--prompts", "prompts.txt"], "options_conflict", "--prompts"),
+    (["--vace", ""], "file_missing", "--vace"),
+    (["--lora", "style.safetensors:2:3"], "said_twice", "style.safetensors:2"),
+    (["--image", "a.png", "--image", "b.png"], "said_twice", "--frame"),
+    (["--guidance", "text=4,images=4.5"], "segments_not_taken", "bernini-1.3b, bernini-a14b"),
+    (["--guidance-rule", "v2v-chain"], "segments_not_taken", "v2v-chain"),
 ]
 
 

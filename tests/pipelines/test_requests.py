@@ -20,8 +20,8 @@ from kinoform.conditions.standard_inputs import (
 )
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.pipelines.pipeline import Pipeline
-from kinoform.pipelines.request import LARGEST_SEED, MOST_STEPS
-from kinoform.recipes import wan21
+from kinoform.pipelines.request import LARGEST_SEED, MOST_STEPS, request
+from kinoform.recipes import wan21, wan22
 from kinoform.recipes.catalogue import takers
 from kinoform.solvers.names import SOLVERS
 from tests.support.refusals import refused, refused_briefly
@@ -129,8 +129,6 @@ def test_levels_fall_strictly_at_the_edges_of_what_may_be_asked_for(name: str, s
 
 
 def test_released_models_name_their_own_legal_sizes() -> None:
-    from kinoform.pipelines.request import request
-
     recipe = wan21.t2v_1_3b()
     for change, code, named in [
         ({"num_frames": 80}, "frames_not_multiple", "77 and 81"),
@@ -139,3 +137,16 @@ def test_released_models_name_their_own_legal_sizes() -> None:
     ]:
         with refused(code, named):
             request(recipe, "a cat", 1, **change).sized(recipe.codec, recipe.transformer.patch)
+
+
+def test_experts_without_a_boundary_are_told_before_their_scales() -> None:
+    for boundaries in ((), (0.9, 0.5)):
+        with refused("boundary_invalid", "t2v-a14b", "0.875"):
+            request(wan22.t2v_a14b(), "a cat", 1, boundaries=boundaries, guidance_scale={"high": 4, "low": 3})
+    with refused("boundary_invalid", "leave them out"):
+        request(wan21.t2v_1_3b(), "a cat", 1, boundaries=(0.9,))
+
+
+def test_a_video_of_one_frame_has_no_times_for_prompts() -> None:
+    with refused("prompt_times_invalid"):
+        request(wan21.t2v_1_3b(), "[0-2s] a cat [2-4s] a dog", 1, num_frames=1)

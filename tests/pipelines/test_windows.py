@@ -159,6 +159,7 @@ def test_only_what_lasts_can_be_given(pipe: Pipeline) -> None:
 
 
 def test_windows_without_room_and_prompts_without_frames_are_refused(pipe: Pipeline) -> None:
+    assert Windows(frames=2).settled(4).overlap == 1
     with refused("windows_too_short"):
         pipe.request("a red ball", seed=7, num_frames=25, windows=Windows(frames=9, overlap=8))
     with refused("prompt_times_invalid"):

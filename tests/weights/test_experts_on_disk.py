@@ -15,6 +15,8 @@ from kinoform.loading.sources import Opening, Overrides
 from kinoform.models.dit import DiT
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipes.load import load
+from kinoform.recipes.opened import stated_otherwise
+from kinoform.recipes.wan22 import t2v_a14b
 from tests.support.comfy_files import SINGLE
 from tests.support.expert_folders import (
     BOUNDARIES,
@@ -68,6 +70,10 @@ def test_a_boundary_of_the_folder_is_told_and_not_taken(tmp_path: Path) -> None:
     lines: list[str] = []
     assert load(folder, device="cpu", report=lines.append).recipe.boundaries == (0.875,)
     assert sum("boundary_ratio is 0.5" in line for line in lines) == 1
+    for unreadable in ("half", [0.5], True, 10**400, float("inf")):
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"boundary_ratio": unreadable}))
+        (line,) = (note for note in stated_otherwise(folder, t2v_a14b()) if "boundary_ratio" in note)
+        assert "no number" in line
 
 
 def test_two_files_are_given_by_name_whatever_they_are_called(tmp_path: Path) -> None:

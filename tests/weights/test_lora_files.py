@@ -206,6 +206,17 @@ def test_a_whole_model_is_no_lora(tmp_path: Path) -> None:
 
 
 A, B, ALPHA = (f"{OFFICIAL_Q}.{end}" for end in ("lora_A.weight", "lora_B.weight", "alpha"))
+
+
+def loha() -> dict[str, Tensor]:
+    shapes = {f"w{n}_{side}": (DIM, 4) if side == "a" else (4, DIM) for n in (1, 2) for side in "ab"}
+    return {f"{OFFICIAL_Q}.hada_{name}": torch.zeros(shape) for name, shape in shapes.items()}
+
+
+def lokr(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
+    return {f"{OFFICIAL_Q}.lokr_{name}": torch.zeros(shape) for name, shape in shapes.items()}
+
+
 BAD: Mapping[str, tuple[dict[str, Tensor], str, str]] = {
     "half": ({A: torch.zeros(4, DIM)}, "lora_incomplete", OFFICIAL_Q),
     "other half": ({B: torch.zeros(DIM, 4), **pair(OFFICIAL_Q.replace("0", "1"))}, "lora_incomplete", OFFICIAL_Q),
@@ -216,6 +227,35 @@ BAD: Mapping[str, tuple[dict[str, Tensor], str, str]] = {
     "another layer's size": (pair(out=DIM + 8), "lora_wrong_model", OFFICIAL_Q),
     "integers": ({A: torch.zeros(4, DIM, dtype=torch.int8), B: torch.zeros(DIM, 4)}, "lora_unsupported", OFFICIAL_Q),
     "twice": (pair() | pair(f"model.{OFFICIAL_Q}"), "lora_ambiguous", OFFICIAL_Q),
+    "kernel behind": ({A: torch.zeros(4, DIM), B: torch.zeros(DIM // 2, 4, 2)}, "lora_damaged", "matrix"),
+    "LoHa of two ranks": (
+        loha() | {f"{OFFICIAL_Q}.hada_w1_a": torch.zeros(DIM, 3), f"{OFFICIAL_Q}.hada_w1_b": torch.zeros(3, DIM)},
+        "lora_damaged",
+        "3 and 4",
+    ),
+    "LoHa with a kernel": (loha() | {f"{OFFICIAL_Q}.hada_w1_a": torch.zeros(DIM, 4, 1)}, "lora_damaged", "hada_w1_a"),
+    "LoKr whole and in parts": (
+        lokr(w1=(2, 2), w1_a=(2, 1), w1_b=(1, 2), w2=(DIM // 2, DIM // 2)),
+        "lora_damaged",
+        "lokr_w1_a",
+    ),
+    "LoKr with a kernel": (lokr(w1=(2, 2), w2_a=(DIM // 2, 2, 1), w2_b=(2, DIM // 2)), "lora_damaged", "lokr_w2_a"),
+    "LoKr of another size": (lokr(w1=(3, 3), w2=(DIM // 2, DIM // 2)), "lora_wrong_model", str(3 * DIM // 2)),
+    "modulation twice": (
+        {f"diffusion_model.blocks.0.{name}": torch.zeros(1, 6, DIM) for name in ("diff_m", "modulation.diff")},
+        "lora_ambiguous",
+        "diff_m",
+    ),
+    "DoRA of a norm": (
+        {f"diffusion_model.blocks.0.norm3.{name}": torch.ones(DIM) for name in ("diff", "dora_scale")},
+        "lora_damaged",
+        "norm3",
+    ),
+    "shape of NaN": (
+        pair() | {"diffusion_model.patch_embedding.reshape_weight": torch.full((5,), float("nan"))},
+        "lora_other_inputs",
+        "patch_embedding",
+    ),
     "alphas": (pair() | {ALPHA: torch.ones(3)}, "lora_damaged", OFFICIAL_Q),
     **{
         f"alpha {value}": (pair() | {ALPHA: torch.tensor(value)}, "lora_damaged", OFFICIAL_Q)

@@ -35,12 +35,16 @@ NESTED, SHOWN = 2, 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """One tensor of a file: what its header says, and `read`, which fetches a fresh copy of the data."""
+    """One tensor of a file: what its header says, and `read`, which fetches a fresh copy of the data.
+
+    `head` fetches so many of the first numbers alone, where the file holds them one behind the other.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     file: Path
     read: Callable[[], Tensor]
+    head: Callable[[int], Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +63,10 @@ def stored(header: Header) -> dict[str, Stored]:
     tensors = {}
     for name, entry in header.entries.items():
         dtype = DTYPES[entry.dtype]
-        read = partial(read_data, header.path, header.data_start + entry.begin, entry.shape, dtype)
-        tensors[name] = Stored(shape=entry.shape, dtype=dtype, file=header.path, read=read)
+        begin = header.data_start + entry.begin
+        read = partial(read_data, header.path, begin, entry.shape, dtype)
+        head = partial(_head, header.path, begin, prod(entry.shape), dtype)
+        tensors[name] = Stored(shape=entry.shape, dtype=dtype, file=header.path, read=read, head=head)
     return tensors
 
 
@@ -80,6 +86,10 @@ def read_data(path: Path, start: int, shape: tuple[int, ...], dtype: torch.dtype
     if got != len(data):
         raise WeightsError(f"{path} was cut short while it was being read; {FETCH}", code="weights_changed_meanwhile")
     return data.view(dtype).view(shape)
+
+
+def _head(path: Path, start: int, held: int, dtype: torch.dtype, count: int) -> Tensor:
+    return read_data(path, start, (min(held, count),), dtype)
 
 
 def read_pickle_header(path: Path) -> Header:

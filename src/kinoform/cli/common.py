@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from time import monotonic
@@ -27,6 +27,9 @@ LOGGED = {name for name, (_, mark) in SETTINGS.items() if not mark.private} | {"
 RIVALS = ("frames", "seconds")
 """Two options that say the same thing."""
 
+ONE_FILE = ("--image", "--last-image", "--video", "--mask")
+"""Inputs that are one file."""
+
 RANKS = ("DEFAULT", "DEFAULT_MAP", "ENVIRONMENT", "COMMANDLINE")
 """The parser's names for where a value comes from, the weakest first: default, file, environment, flag."""
 
@@ -42,6 +45,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         try:
+            _check_once(args)
             return super().parse_args(ctx, folded(args))
         except Exception as error:
             option = getattr(error, "param", None)  # which the parser's own errors name
@@ -72,6 +76,17 @@ class Command(TyperCommand):
             raise
         finished(value if isinstance(value, int) else 0)
         return value
+
+
+def _check_once(words: Sequence[str]) -> None:
+    """Raise UsageError for an input of one file that is given twice, of which the parser would drop the first."""
+    options = [word.partition("=")[0] for word in words[: words.index("--") if "--" in words else None]]
+    if twice := next((option for option in ONE_FILE if options.count(option) > 1), None):
+        raise UsageError(
+            f"{twice} is given {options.count(twice)} times, and takes one file; several images are given as "
+            "--frame NUMBER=IMAGE, by their frames, or as --reference IMAGE",
+            code="said_twice",
+        )
 
 
 def add_common(program: Command, settings: Mapping[str, tuple[type, Setting]]) -> Command:

@@ -54,6 +54,12 @@ def lora_of(text: str) -> tuple[str, PerExpert]:
     file, colon, number = text.rpartition(":")
     strength: PerExpert = 1.0
     if colon and file and looks_written(number) and not os.path.lexists(text):
+        shorter, again, other = file.rpartition(":")
+        if again and shorter and looks_written(other) and not os.path.lexists(file):
+            raise UsageError(
+                f"--lora {text} has two strengths, {other} and {number}; write one, such as {shorter}:{other}",
+                code="said_twice",
+            )
         text, strength = file, read_written(f"the strength of --lora {file}", number)
     match = None if os.path.lexists(text) else NAMED_FILE.fullmatch(text)
     if match is None:
@@ -74,6 +80,8 @@ def files_of(option: str, texts: Sequence[str] | None) -> str | dict[str, str] |
     """
     if not texts:
         return None
+    if "" in texts:
+        raise UsageError(f"{option} names no file; write {option} FILE, or leave it out", code="file_missing")
     named: dict[str, str] = {}
     for text in texts:
         match = None if os.path.exists(text) else NAMED_FILE.fullmatch(text)

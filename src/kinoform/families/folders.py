@@ -55,23 +55,31 @@ OWN = re.compile(
     r"|tokenizer\.json|spiece\.model"
 )
 LISTED = 3
+LARGEST = 1e9
+"""Numbers in settings are below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatedSettings:
-    """Settings of a diffusers folder that a recipe has values of its own for; None where it states none."""
+    """Settings of a diffusers folder that a recipe has values of its own for; None where it states none.
+
+    `unreadable` names those that are stated as something else than a number.
+    """
 
     flow_shift: float | None = None
     boundary_ratio: float | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 def stated_settings(folder: Path) -> StatedSettings:
     """Read the settings of a diffusers folder that a recipe has values of its own for; none of any other path."""
-    shift = settings_in(folder / SCHEDULER).get("flow_shift")
-    boundary = settings_in(folder / INDEX).get("boundary_ratio")
-    return StatedSettings(
-        flow_shift=shift if _is_number(shift) else None, boundary_ratio=boundary if _is_number(boundary) else None
-    )
+    stated = {
+        "flow_shift": settings_in(folder / SCHEDULER).get("flow_shift"),
+        "boundary_ratio": settings_in(folder / INDEX).get("boundary_ratio"),
+    }
+    numbers = {name: value for name, value in stated.items() if _is_number(value)}
+    others = tuple(name for name, value in stated.items() if value is not None and name not in numbers)
+    return StatedSettings(**numbers, unreadable=others)
 
 
 def check_folder(folder: Path) -> None:
@@ -275,4 +283,4 @@ def _check_shards(repository: str, files: set[str]) -> None:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST

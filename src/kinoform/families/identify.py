@@ -25,6 +25,7 @@ from kinoform.families.family import AVERAGE, MODULE, OWN_NAMES, TRANSFORMER, UN
 from kinoform.families.folders import MANIFEST
 from kinoform.families.lora import lora_dialect, lora_prefix, lora_sizes, methods, piece_of
 from kinoform.families.lora_config import peft_method
+from kinoform.families.lora_names import wan_names
 from kinoform.families.names import Names
 from kinoform.families.relatives import check_relative, is_module, not_wan, notes_on_names, stranger
 from kinoform.families.released import choose, fitting, names_of, of_tuning
@@ -358,11 +359,13 @@ def _without_data(path: Path, tensors: Mapping[str, Described]) -> Checkpoint:
 
 def _lora(tensors: Mapping[str, Described], dialect: str, source: Source) -> Identity:
     sizes = lora_sizes(tensors)
+    left = [name for name in tensors if piece_of(name) is None]
+    known = wan_names(sizes.get("layers", 0)) if left else None  # whole parameters have no ending that tells them
     return replace(
         _identity(tensors, source, LORA_FAMILY.part, dialect, sizes),
         prefix=lora_prefix(tensors),
         candidates=tuple(model.name for model in released_models() if model.dim == sizes.get("dim")),
-        unknown=tuple(name for name in tensors if piece_of(name) is None),
+        unknown=tuple(name for name in left if known is None or known.parameter(name, ("",)) is None),
         methods=_unread_methods(tensors, source),
     )
 

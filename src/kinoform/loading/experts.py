@@ -6,8 +6,9 @@ metadata, in this order; where none does, they are asked for and never guessed.
 
 from __future__ import annotations
 
+import filecmp
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from kinoform.families.released import TWO_FILES, expert_alone, names_of, noise_
 from kinoform.loading.sources import Opening, PartFile
 
 LISTED = 4
+BLOCKS, BLOCK_BYTES = 8, 4096
+"""Blocks of a file that are compared before all of it, and their size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,13 @@ def expert_paths(given: Mapping[str, str | os.PathLike[str]]) -> ExpertPaths:
             f"there is no expert {str(unknown[0])[:40]!r}; give {TWO_FILES}",
             code="unknown_expert",
         )
+    for noise, file in given.items():
+        if file in {model.model for model in released_models()} and not os.path.lexists(file):
+            raise UsageError(
+                f"{file} is the name of a whole model, not of the file of its expert for {noise} noise; give the model "
+                f"by its name alone, or {TWO_FILES}",
+                code="expert_is_model",
+            )
     if len(given) != len(NOISES):
         missing = " and ".join(noise for noise in NOISES if noise not in given)
         raise UsageError(f"the expert for {missing} noise is missing; give both as {TWO_FILES}", code="expert_missing")
@@ -135,6 +145,11 @@ def _check_pair(transformers: Mapping[str, PartFile], *, named: bool) -> None:
         raise WeightsError(
             f"{paths[0]} is there for high and for low noise; give two files, as {TWO_FILES}", code="experts_same_file"
         )
+    if _same_bytes(high.files.files, low.files.files):
+        raise WeightsError(
+            f"{paths[0]} and {paths[1]} are one expert twice, byte for byte; fetch the other one, and give {TWO_FILES}",
+            code="experts_same_file",
+        )
     for noise, file in transformers.items():
         told = noise_named(file.files.files[0], file.files.metadata)
         if told not in ("", noise) and not named:
@@ -156,6 +171,28 @@ def _check_pair(transformers: Mapping[str, PartFile], *, named: bool) -> None:
                 f"{size} is {number} in {paths[0]} and {other} in {paths[1]}; give two experts of one model",
                 code="experts_differ",
             )
+
+
+def _same_bytes(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Return whether files are copies of others: blocks of them are looked at first, which differ in two experts."""
+    pairs = [*zip(files, others, strict=False)]
+    sizes = len(files) == len(others) and all(one.stat().st_size == other.stat().st_size for one, other in pairs)
+    return (
+        sizes
+        and all(_blocks(one) == _blocks(other) for one, other in pairs)
+        and any(any(block) for one in files for block in _blocks(one))  # a download that broke off is told elsewhere
+        and all(filecmp.cmp(one, other, shallow=False) for one, other in pairs)
+    )
+
+
+def _blocks(path: Path) -> list[bytes]:
+    """Read a few blocks of a file, the last one among them."""
+    blocks: list[bytes] = []
+    with path.open("rb") as file:
+        for part in range(1, BLOCKS + 1):
+            file.seek(max(0, path.stat().st_size * part // BLOCKS - BLOCK_BYTES))
+            blocks.append(file.read(BLOCK_BYTES))
+    return blocks
 
 
 def _chosen(file: PartFile, name: str) -> PartFile:

@@ -5,6 +5,7 @@ Strict in both directions: every tensor has its place or is known to be unused, 
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from math import prod
 from typing import TypeVar
 
 import torch
@@ -73,6 +74,21 @@ def load_module(
             f"{checkpoint.path} holds nothing but zeros: its download broke off; fetch it again", code="weights_damaged"
         )
     return module.eval()
+
+
+def check_beginnings(checkpoint: Checkpoint) -> None:
+    """Check the first numbers of each tensor, without reading the rest: for weights that are needed only later.
+
+    Raises WeightsError for NaN and infinity.
+    """
+    for name, stored in checkpoint.tensors.items():
+        if stored.head is not None:
+            first = stored.head(SAMPLES)
+        elif prod(stored.shape) <= SAMPLES and not isinstance(stored, PackedStored):
+            first = stored.read()
+        else:
+            continue
+        check_values(f"{stored.file}: {name}", first, torch.float32)
 
 
 def match(

@@ -90,6 +90,12 @@ class Pieces:
                     code="lora_unsupported",
                 )
 
+    def flat(self, *roles: str) -> None:
+        """Raises WeightsError for a kernel where only the matrix that reads the inputs has one."""
+        for role in roles:
+            if len(self.of(role)) > 2:
+                self.damaged(f"has {role} of {list(self.of(role))}, which must be a matrix")
+
     def damaged(self, fault: str) -> NoReturn:
         raise WeightsError(f"{self.path}: {self.module} {fault}; fetch it again", code="lora_damaged")
 
@@ -195,7 +201,9 @@ def low_rank(pieces: Pieces) -> Kind | None:
         into = prod(down[1:]) * prod(mid[2:])
     else:
         rank, into = pieces.ranks(down[0], up[1]), prod(down[1:])
-    pieces.fits(up[0] * prod(up[2:]), into)
+    if prod(up[2:]) != 1:
+        pieces.flat(UP)
+    pieces.fits(up[0], into)
 
     def build(read: Read, scale: float) -> WeightChange:
         matrix = read(DOWN).flatten(1)
@@ -215,7 +223,8 @@ def hadamard(pieces: Pieces) -> Kind | None:
     used = (one_a, one_b, two_a, two_b, *(cores if cored else ()))
     pieces.needs(*used)
     pieces.matrices(*used)
-    rank = 0
+    pieces.flat(one_a, two_a, *((one_b, two_b) if cored else ()))
+    rank = pieces.ranks(pieces.of(one_b)[0], pieces.of(two_b)[0])
     for a, b, core in zip((one_a, two_a), (one_b, two_b), cores, strict=True):
         if cored:  # here the first matrix stands the other way
             kernel = pieces.of(core)
@@ -243,7 +252,10 @@ def kronecker(pieces: Pieces) -> Kind | None:
     if core in pieces.by_role:
         second = (core, two_b, two_a)
     pieces.needs(*first, *second)
+    if twice := pieces.by_role.keys() & {*KRONECKER} - {*first, *second}:
+        pieces.damaged(f"has {' and '.join(sorted(twice))} beside {' and '.join((*first, *second))}")
     pieces.matrices(*first, *second)
+    pieces.flat(*(role for role in (one_a, two_a) if role in (*first, *second)))
     rank = 0
     if len(first) == 2:
         rank = pieces.ranks(pieces.of(one_b)[0], pieces.of(one_a)[1])
@@ -276,9 +288,15 @@ KINDS = (low_rank, hadamard, kronecker, difference, replacement)
 
 
 def _whole(pieces: Pieces, roles: Sequence[str], name: str, build: Callable[[Tensor], WeightChange]) -> Kind | None:
-    role = next((role for role in roles if role in pieces.by_role), None)
-    if role is None:
+    held = [role for role in roles if role in pieces.by_role]
+    if not held:
         return None
+    if len(held) > 1:
+        raise WeightsError(
+            f"{pieces.path} changes {pieces.module} twice, by {' and by '.join(held)}; keep one of them in the file",
+            code="lora_ambiguous",
+        )
+    (role,) = held
     shape = pieces.of(role)
     if prod(shape) != prod(pieces.shape) or (len(shape) > 1 and [n for n in shape if n > 1] != [
         n for n in pieces.shape if n > 1
@@ -320,6 +338,8 @@ def _check_magnitude(pieces: Pieces) -> None:
         )
     if SHAPE in pieces.by_role:
         pieces.damaged("has another shape and DoRA")
+    if len(pieces.shape) < 2:
+        pieces.damaged("has lengths of DoRA, which only matrices have")
 
 
 def _alpha(module: str, stored: Stored) -> float:

@@ -6,7 +6,7 @@ Every tensor of a file is applied, known from elsewhere (a part that this model 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 
 from kinoform.checkpoints.files import Checkpoint, open_file
@@ -285,7 +285,8 @@ def _leave_out_other_inputs(path: Path, found: _Sorted, parameters: Parameters) 
 def _channels(pieces: Mapping[str, Stored]) -> int | None:
     """Input channels of a patch embedding that its change is for, where its tensors have the shape of a convolution."""
     if SHAPE in pieces and prod(pieces[SHAPE].shape) > 1:
-        return int(pieces[SHAPE].read().flatten()[1])
+        channels = pieces[SHAPE].read().flatten()[1].item()
+        return int(channels) if isfinite(channels) else 0
     kernels = [stored.shape for role, stored in pieces.items() if role in KERNELS and len(stored.shape) > 2]
     return kernels[0][1] if kernels else None
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -14,7 +14,7 @@ from kinoform.errors import UsageError, WeightsError
 from kinoform.families.family import Family
 from kinoform.loading.detect import check_block, stored_block
 from kinoform.loading.experts import ExpertPaths
-from kinoform.loading.load import Module, load_module
+from kinoform.loading.load import Module, check_beginnings, load_module
 from kinoform.loading.opening import open_model
 from kinoform.loading.own import OwnFolder, verify
 from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides
@@ -204,6 +204,10 @@ class _Loader(Generic[Module]):
         """The files of its weights."""
         return self.part.file.files.files
 
+    def check_beginnings(self) -> None:
+        """Check the first numbers of each tensor. Raises WeightsError for NaN and infinity."""
+        check_beginnings(self.part.file.checkpoint())
+
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
         """Read the data. The mapping of a pickle lives as long as this call."""
         release_memory()  # of the part before this one
@@ -237,6 +241,16 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
     loaders = (each for each in (*transformers, text, codec, image) if each is not None)
     files = dict.fromkeys((*(file for each in loaders for file in each.files), model.tokenizer.path))
 
+    @cache
+    def check_later() -> None:
+        """The transformers after the first are read when much has been computed: damage is to be told before."""
+        for each in transformers[1:]:
+            each.check_beginnings()
+
+    def first_transformer(dtype: torch.dtype, device: torch.device) -> DiT:
+        check_later()
+        return _load_transformer(transformers[0], dtype, device)
+
     def tokenizer() -> Tokenizer:
         verify([model.tokenizer.path])
         return model.tokenizer.read()
@@ -244,7 +258,7 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
     return Parts(
         tokenizer=tokenizer,
         text_encoder=lambda dtype, device: text.load(lambda name: dtype, device),
-        transformers=tuple(partial(_load_transformer, loader) for loader in transformers),
+        transformers=(first_transformer, *(partial(_load_transformer, loader) for loader in transformers[1:])),
         codec=lambda device: codec_spec.build() if codec is None else codec.load(lambda _: torch.float32, device),
         transformer_specs=tuple(part.spec for part in model.transformers),
         codec_spec=codec_spec,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -11,12 +11,14 @@ from kinoform.conditions.inputs import NO_INPUTS, InputField, Inputs, Takers
 from kinoform.conditions.protocols import Conditioner, Units, VideoSize, declared, prefixed, rule_for, task_of
 from kinoform.conditions.standard_inputs import FRAMES, MASK, SOURCE_PROMPT, VIDEO
 from kinoform.errors import UsageError
+from kinoform.families import released_models
 from kinoform.models.changed import check_layers
 from kinoform.models.codec import CodecSpec, check_size
+from kinoform.models.dit import DiTSpec
 from kinoform.numbers import Whole, nearest_frames, real, settle, whole
 from kinoform.ops.patch import Patch
 from kinoform.pipelines.timed_prompts import MAX_SECONDS, in_seconds, seconds_of, timed_prompts
-from kinoform.pipelines.windows import LatentWindow, Windows, latent_frame_at, latent_frames_of, windows_of
+from kinoform.pipelines.windows import MIN_WINDOW, LatentWindow, Windows, latent_frame_at, latent_frames_of, windows_of
 from kinoform.recipe import BySize, Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.experts import Boundary, ExpertChoice, check_boundaries, expert_choice
@@ -25,8 +27,9 @@ from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Guidance
 from kinoform.solvers.level_grids import LevelGrid
 from kinoform.solvers.names import name_of
+from kinoform.solvers.predictions import Prediction
 from kinoform.solvers.sampler import Denoise, Sampler, negative_is_read
-from kinoform.solvers.scales import GuidanceScales, ScalesLike, guidance_scales
+from kinoform.solvers.scales import TEXT, GuidanceScales, ScalesLike, guidance_scales
 from kinoform.types import Level
 
 MOST_STEPS, MOST_SHIFT, MOST_FPS = 1000, 1000.0, 240.0
@@ -204,6 +207,7 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
     check_text(prompt, "prompt")
     if changes.get("num_frames") is None and (seconds := seconds_of(prompt)) is not None:
         values["num_frames"] = frames_in(recipe, seconds, values["fps"])
+    _check_boundaries(recipe, values["boundaries"])
     values |= _plain_numbers({**values, "seed": seed})
     if changes.get("guidance_scale") is not None:
         values["guidance_scale"] = _completed(values["guidance_scale"], recipe)
@@ -211,18 +215,46 @@ def request(recipe: Recipe, prompt: str, seed: Whole, **changes: object) -> Requ
         values["guidance_rule"] = _rule(recipe, inputs, values)
     values["windows"] = _windows(recipe, prompt, values)
     made = Request(prompt=prompt, **values)  # type: ignore[arg-type]
-    if len(made.boundaries) != len(recipe.boundaries):
-        raise UsageError(
-            f"the model {recipe.name} has {len(recipe.transformers)} transformers; give {len(recipe.boundaries)} "
-            f"boundaries between them, not {made.boundaries}",
-            code="boundary_invalid",
-        )
     for index, spec in enumerate(recipe.transformers):
         scales = made.scales.along(index, made.levels)
-        for prediction in made.guidance_rule.predictions(scales, made.levels):
+        predictions = made.guidance_rule.predictions(scales, made.levels)
+        if not _reads_segments(recipe, spec):
+            _check_without_segments(recipe, made, predictions)
+        for prediction in predictions:
             if prediction.change is not None:
                 check_layers(prediction.change, spec.layers)
     return made
+
+
+def _reads_segments(recipe: Recipe, spec: DiTSpec) -> bool:
+    additions = recipe.additions
+    return spec.segments is not None or (additions is not None and additions.segments is not None)
+
+
+def _check_without_segments(recipe: Recipe, made: Request, predictions: Iterable[Prediction]) -> None:
+    """Raise UsageError for guidance that weighs images and videos in context, of a model that reads none."""
+    weighed = {condition for _, condition, _ in made.scales.numbers} - {TEXT}
+    rule = "" if weighed or not any(item.without for item in predictions) else name_of(made.guidance_rule)
+    if weighed or rule:
+        said = f"the guidance rule {rule}" if rule else f"guidance by {' and '.join(sorted(weighed))}"
+        takers = ", ".join(dict.fromkeys(model.model for model in released_models() if model.tuning))
+        raise UsageError(
+            f"{said} is about images and videos in context, of which the model {recipe.name} reads none; models that "
+            f"do: {takers}; here give one number for the text, and a rule such as apg",
+            code="segments_not_taken",
+        )
+
+
+def _check_boundaries(recipe: Recipe, boundaries: object) -> None:
+    """Raise UsageError unless there is one between two transformers each; what else has their number tells less."""
+    given, wanted = check_boundaries(boundaries), len(recipe.boundaries)
+    if len(given) != wanted:
+        example = tuple(recipe.boundaries)
+        raise UsageError(
+            f"boundaries between transformers are {given}, and the model {recipe.name} has {len(recipe.transformers)} "
+            f"of these; {f'give {wanted}, such as {example}' if wanted else 'leave them out'}",
+            code="boundary_invalid",
+        )
 
 
 def _rule(recipe: Recipe, inputs: Inputs, values: Mapping[str, object]) -> object:
@@ -268,6 +300,11 @@ def _windows(recipe: Recipe, prompt: str, values: Mapping[str, Any]) -> Windows 
         raise UsageError(f"windows must be a value such as Windows(frames=17), not {asked!r}", code="wrong_type")
     if asked is None and not timed:
         return None
+    if timed and values["num_frames"] < MIN_WINDOW:
+        raise UsageError(
+            "prompts with times need a video of several frames, and this one has one; make it longer",
+            code="prompt_times_invalid",
+        )
     windows, time = Windows(frames=recipe.num_frames) if asked is None else asked, recipe.codec.stride[0]
     if values["num_frames"] > windows.frames:
         return windows.settled(time)

@@ -28,8 +28,8 @@ OVERLAP_DIVISOR, MIN_OVERLAP = 5, 2
 SHORTEST_ANCHORED = 2
 """Latent frames of a window that has no room for an anchor, and knows the frame before it alone."""
 
-MAX_WINDOW = 100_000
-"""Largest number of frames of a window."""
+MIN_WINDOW, MAX_WINDOW = 2, 100_000
+"""Smallest and largest number of frames of a window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Windows:
     anchor: bool = True
 
     def __post_init__(self) -> None:
-        settle(self, frames=whole("the frames of a window", self.frames, 2, MAX_WINDOW))
+        settle(self, frames=whole("the frames of a window", self.frames, MIN_WINDOW, MAX_WINDOW))
         if self.overlap is not None:
             settle(self, overlap=whole("the overlap of windows", self.overlap, 1, self.frames - 1))
         if not isinstance(self.anchor, bool):
@@ -58,7 +58,8 @@ class Windows:
             return self
         length = latent_frames_of(self.frames, time)
         room = max(1, length - self.anchor - 1)
-        return replace(self, overlap=time * min(max(MIN_OVERLAP, length // OVERLAP_DIVISOR), room))
+        overlap = time * min(max(MIN_OVERLAP, length // OVERLAP_DIVISOR), room)
+        return replace(self, overlap=min(overlap, self.frames - 1))
 
     def as_json(self) -> dict[str, object]:
         """Return plain values, as they stand in the parameters of a video."""

@@ -91,7 +91,7 @@ def evaluations(workload: Workload, strength: float | None) -> tuple[Asked, ...]
     """
     experts = range(len(workload.boundaries) + 1)
     prompt, source = ([_Counts(Counter(), Counter()) for _ in experts] for _ in range(2))
-    point = torch.zeros(1, 1, 1, 1, 1)
+    point = torch.zeros(1, 1, 1, 1, 2)  # of which rules may take a deviation
     levels = workload.levels
 
     def velocity(counts: list[_Counts], guidance: ScalesLike) -> Field:

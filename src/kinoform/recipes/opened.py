@@ -102,7 +102,7 @@ def released_model(path: Path | ExpertPaths, variant: str | None, options: LoadO
     _check_number(path, made, parts.transformer_specs)
     _check_doors(path, made, parts.transformer_specs[0])
     if isinstance(path, Path):
-        parts = replace(parts, notes=(*parts.notes, *_stated_otherwise(path, made)))
+        parts = replace(parts, notes=(*parts.notes, *stated_otherwise(path, made)))
     made = replace(
         made,
         transformers=parts.transformer_specs,
@@ -115,9 +115,11 @@ def released_model(path: Path | ExpertPaths, variant: str | None, options: LoadO
     return made, replace(parts, fingerprint=cache(parts.fingerprint))
 
 
-def _stated_otherwise(folder: Path, recipe: Recipe) -> Iterator[str]:
+def stated_otherwise(folder: Path, recipe: Recipe) -> Iterator[str]:
     """Yield a note for each setting of a diffusers folder that is not the recipe's, which is taken."""
     stated, shift = stated_settings(folder), recipe.shift
+    for name in stated.unreadable:
+        yield f"its {name} is no number; that of the recipe is taken"
     shifts = (shift.small, shift.large) if isinstance(shift, BySize) else (shift,)
     if stated.flow_shift not in (None, *shifts):
         own = " or ".join(f"{value:g}" for value in shifts)

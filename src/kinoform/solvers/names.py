@@ -113,14 +113,21 @@ def guidance_of(name: str) -> Guidance:
     for piece in others:
         outside = _named(piece, "guidance rule", GUIDANCE, example)
         if not isinstance(outside, Around) or not isinstance(rule, CombiningRule):
-            around = ", ".join(known for known, each in GUIDANCE.items() if isinstance(each, Around))
-            raise UsageError(
-                f"the guidance rule {piece[:MAX_LENGTH]!r} cannot follow {first[:MAX_LENGTH]!r}, for which their "
-                f"combination is not defined; behind a + stand {around}",
-                code="rules_conflict",
-            )
-        rule = cast("CombiningRule", replace(cast("Any", outside), rule=rule))
+            raise _conflict(piece, name)
+        try:
+            rule = cast("CombiningRule", replace(cast("Any", outside), rule=rule))
+        except UsageError as error:
+            raise (_conflict(piece, name) if error.code == "rules_conflict" else error) from error
     return rule
+
+
+def _conflict(piece: str, name: str) -> UsageError:
+    around = ", ".join(known for known, rule in GUIDANCE.items() if isinstance(rule, Around))
+    return UsageError(
+        f"the guidance rule {piece[:MAX_LENGTH]!r} cannot stand where it does in {name[:MAX_LENGTH]!r}, since no "
+        f"source defines that; behind a + stand {around}, each once, and not around every rule",
+        code="rules_conflict",
+    )
 
 
 def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
@@ -152,7 +159,7 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
             )  # the rule refuses what it cannot take
         elif option not in options or type(value) is not type(options[option]):
             raise UsageError(
-                f"the {what} {match[1]!r} has no option {option}={value!r}; write for example {example}",
+                f"the {what} {match[1]!r} has no option {option}={_written(value)}; write for example {example}",
                 code="unknown_option",
             )
     return replace(known, **changes)  # type: ignore[type-var]
