@@ -11,6 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
+import tests.support.checked_types  # jaxtyping imports no submodule of the checker that it is told  # noqa: F401
+
 torch.set_num_threads(1)
 
 # Ignored by who starts the tests in the background, they would be by the programs under test.

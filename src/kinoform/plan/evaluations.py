@@ -30,6 +30,9 @@ class Evaluations:
     prepared: Mapping[Prediction, int] = field(default_factory=dict[Prediction, int])
     together: Mapping[tuple[Prediction, ...], int] = field(default_factory=dict[tuple[Prediction, ...], int])
 
+    def __hash__(self) -> int:
+        return hash((frozenset(self.prepared.items()), frozenset(self.together.items())))
+
     @property
     def nfe(self) -> int:
         """Velocities after guidance."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from kinoform.plan.modules import (
 )
 from kinoform.plan.transformer import DenoiseRun, measured_transformer, transformer_count
 from kinoform.plan.workload import (
+    LatentSize,
     Sizes,
     Workload,
     denoised_latents,
@@ -149,6 +150,8 @@ def _denoise_run(
         return DenoiseRun(failure=failure)
 
     def run(output: Callable[[], ConditionerOutput]) -> DenoiseRun:
+        if _is_empty(output()):
+            return _run_of_words(spec, latents, tuple(text.shape), dtype, asked, kernels)
         return measured.run(latents, text, output, asked, kernels)
 
     output = partial(output_of, sizes, workload)
@@ -157,6 +160,20 @@ def _denoise_run(
         without, _ = attempted(lambda: run(lambda: replace(output(), branches={})))
         result = None if without is None else replace(without, branch_failure=failure)
     return DenoiseRun(failure=failure) if result is None else result
+
+
+def _is_empty(output: ConditionerOutput) -> bool:
+    given = output.context or output.branches or output.segments
+    return not given and output.channels is None and output.clean is None
+
+
+@lru_cache(maxsize=64)
+def _run_of_words(
+    spec: DiTSpec, latents: LatentSize, text: tuple[int, ...], dtype: torch.dtype, asked: Asked, kernels: Kernels
+) -> DenoiseRun:
+    """Run a transformer for videos from words alone, of which many may be alike."""
+    rows = torch.empty(text, dtype=dtype, device=META)
+    return measured_transformer(spec).run(latents, rows, ConditionerOutput, asked, kernels)
 
 
 def denoise_peak(sizes: Sizes, workload: Workload, runs: Sequence[DenoiseRun], dtype: torch.dtype, device: str) -> int:
