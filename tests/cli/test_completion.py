@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kinoform.cli.options import CODECS, DEVICES, DTYPES, FEW_STEP, MODELS, SOLVERS, VARIANTS
+from kinoform.cli.options import CODECS, DEVICES, DTYPES, FEW_STEP, GUIDANCE_RULES, MODELS, SOLVERS, VARIANTS
 from kinoform.media.codecs import CONTAINERS
 from kinoform.pipelines import machine
 from kinoform.recipes import catalogue, few_step
@@ -23,6 +23,7 @@ def test_the_names_that_are_offered_are_those_there_are() -> None:
     assert list(MODELS) == [*catalogue.EMBEDDED, *catalogue.ADAPTERS, *catalogue.RELEASED]
     assert list(VARIANTS) == list(catalogue.RELEASED)
     assert list(FEW_STEP) == list(few_step.FEW_STEP)
+    assert set(GUIDANCE_RULES) == set(names.GUIDANCE)
     assert list(DEVICES) == list(machine.DEVICES)
     assert list(DTYPES) == ["auto", *machine.DTYPES]
     assert list(SOLVERS) == list(names.SOLVERS)

@@ -36,7 +36,7 @@ def test_a_released_model_without_its_weights(kinoform: Run) -> None:
 
 def test_of_two_experts_one_is_in_memory(kinoform: Run) -> None:
     ran = kinoform("plan", "--model", "t2v-a14b", "--device", "cuda")
-    assert "expert low: 14 evaluations, guidance 3, " in ran.out
+    assert "expert low: 14 evaluations in 28 forwards, guidance 3, " in ran.out
     assert "one expert at a time is in memory, 28.95 of 57.90 GB; " in ran.out
     assert max(map(len, ran.out.splitlines())) <= 100
 

@@ -85,7 +85,7 @@ def test_a_guidance_scale_of_each_is_said_by_flag_environment_or_file(
     assert scale("--guidance-scale", "high=3,low=1.5") == {"high": 3.0, "low": 1.5}
     said = ("generate", "a ball", "--model", folder, *WORDS, "--guidance-scale", "high=4,low=1")
     plan, told = kinoform(*said, "--dry-run").out, kinoform(*said, "--dry-run", "--json").told[0]["plan"]
-    assert "guidance high=4,low=1" in plan and "expert high: 4 evaluations, guidance 4" in plan
+    assert "guidance high=4,low=1" in plan and "expert high: 4 evaluations in 8 forwards, guidance 4" in plan
     assert told["guidance_scale"] == {"high": 4.0, "low": 1.0}
 
 

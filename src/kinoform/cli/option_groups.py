@@ -26,6 +26,7 @@ from kinoform.cli.options import (
     OUTPUT,
     SAMPLERS,
     SOLVERS,
+    STEPS,
     VARIANTS,
     VIDEO,
     Setting,
@@ -138,47 +139,6 @@ class VideoOptions:
     fps: Annotated[float | None, option(VIDEO, "Frames per second of the saved video, 0.1 to 240."), RECIPE_SETTING] = (
         None
     )
-    steps: Annotated[int | None, option(VIDEO, "Denoising steps, 1 to 1000."), RECIPE_SETTING] = None
-    fast: Annotated[
-        bool, option(VIDEO, "Few steps, where their cost in skill is measured: mini:fast for mini.", "--fast")
-    ] = False
-    guidance_scale: Annotated[
-        str | None,
-        option(
-            VIDEO,
-            "Guidance; 1 is none. high=4,low=3 by transformer, text=4,images=4.5,video=1.25 by condition, "
-            "4@0-0.5,1@0.5-1 by share of the steps.",
-            "--guidance",
-            "--guidance-scale",
-        ),
-        Setting(from_recipe=True, numbers=True),
-    ] = None
-    guidance_rule: Annotated[
-        str | None,
-        option(
-            VIDEO,
-            "A rule and options, apg:eta=0.5+rescale:share=0.7 (docs/guidance.md).",
-            complete=one_of(GUIDANCE_RULES),
-        ),
-        RECIPE_SETTING,
-    ] = None
-    shift: Annotated[
-        float | None, option(VIDEO, "Bends the noise levels towards noise, 0.01 to 1000."), RECIPE_SETTING
-    ] = None
-    solver: Annotated[
-        str | None,
-        option(VIDEO, "unipc, dpm++ or euler; with options: unipc(order=3).", complete=one_of(SOLVERS)),
-        RECIPE_SETTING,
-    ] = None
-    sampler: Annotated[
-        str | None,
-        option(
-            VIDEO,
-            "denoise, or flow-edit to change a video; with options: flow-edit(averages=2).",
-            complete=one_of(SAMPLERS),
-        ),
-        RECIPE_SETTING,
-    ] = None
     negative: Annotated[
         str | None,
         option(VIDEO, "What the video should not show; '' for nothing."),
@@ -189,6 +149,47 @@ class VideoOptions:
     ] = None
     count: Annotated[int, option(VIDEO, "Videos per prompt, 1 to 10000, with seeds seed, seed + 1, ...")] = 1
     prompts: Annotated[Path | None, option(VIDEO, "A text file, one prompt a line.")] = None
+    steps: Annotated[int | None, option(STEPS, "Denoising steps, 1 to 1000."), RECIPE_SETTING] = None
+    fast: Annotated[
+        bool, option(STEPS, "Few steps, where their cost in skill is measured: mini:fast for mini.", "--fast")
+    ] = False
+    guidance_scale: Annotated[
+        str | None,
+        option(
+            STEPS,
+            "Guidance; 1 is none. high=4,low=3 by expert, text=4,video=1.25 by condition, 4@0-0.5,1@0.5-1 by share of "
+            "the steps.",
+            "--guidance",
+            "--guidance-scale",
+        ),
+        Setting(from_recipe=True, numbers=True),
+    ] = None
+    guidance_rule: Annotated[
+        str | None,
+        option(
+            STEPS,
+            "A rule of guidance with options, such as apg:eta=0.5 or slg+rescale (docs/guidance.md).",
+            complete=one_of(GUIDANCE_RULES),
+        ),
+        RECIPE_SETTING,
+    ] = None
+    shift: Annotated[
+        float | None, option(STEPS, "Bends the noise levels towards noise, 0.01 to 1000."), RECIPE_SETTING
+    ] = None
+    solver: Annotated[
+        str | None,
+        option(STEPS, "unipc, dpm++ or euler; with options: unipc(order=3).", complete=one_of(SOLVERS)),
+        RECIPE_SETTING,
+    ] = None
+    sampler: Annotated[
+        str | None,
+        option(
+            STEPS,
+            "denoise, or flow-edit to change a video; with options: flow-edit(averages=2).",
+            complete=one_of(SAMPLERS),
+        ),
+        RECIPE_SETTING,
+    ] = None
 
     def request_changes(
         self,

@@ -55,7 +55,7 @@ GUIDANCE_RULES = (
 )  # fmt: skip
 CODECS = ("h264", "vp9", "av1", "ffv1")
 
-MODEL, VIDEO, OUTPUT = "Model", "Video", "Output"
+MODEL, VIDEO, STEPS, LONG, OUTPUT = "Model", "Video", "Steps and guidance", "Long videos", "Output"
 """The headings under which options stand in the help."""
 
 OF_RECIPE = "the recipe's"

@@ -9,6 +9,7 @@ import torch
 from kinoform.cli.window_options import windows_in_words
 from kinoform.pipelines.fit import memory_of
 from kinoform.plan.crossover import BLOCKS, Crossover, Crossovers, Length
+from kinoform.plan.evaluations import Evaluations
 from kinoform.plan.video_plan import VideoPlan
 from kinoform.solvers.by_expert import expert_names
 
@@ -47,7 +48,7 @@ def report(name: str, plan: VideoPlan) -> str:
             ],
         ),
         "",
-        f"transformer, one branch of one step: {_tera(forward.forward)} TFLOP for {plan.tokens:,} tokens",
+        f"transformer, one branch of one step: {_tera(forward.forward)} TFLOP for {_tokens(plan)}",
         *_table(
             ["  of it", "TFLOP", "share"],
             [(f"  {label}", _tera(value), f"{value / forward.forward:.1%}") for label, value in _forward(plan)],
@@ -144,13 +145,26 @@ def _peak(plan: VideoPlan, stage: str) -> int:
     return next((peak.total for peak in plan.peaks if peak.stage == stage), 0)
 
 
+def _tokens(plan: VideoPlan) -> str:
+    """Say how many tokens a video has, and how many stand beside them in context."""
+    attended = next(tensor.shape[1] for tensor in plan.tensors if tensor.name == "q, k, v")
+    beside = f" and {attended - plan.tokens:,} in context" if attended > plan.tokens else ""
+    return f"{plan.tokens:,} tokens{beside}"
+
+
+def _forwards(evaluations: Evaluations) -> str:
+    """Say how often a solver asks for a velocity, and how many forwards that takes where it takes more."""
+    more = f" in {evaluations.forwards} forwards" if evaluations.forwards != evaluations.nfe else ""
+    return f"{evaluations.nfe} evaluations{more}"
+
+
 def _turns(plan: VideoPlan) -> list[str]:
     """Say how often each of several transformers is evaluated, and which of them are in memory."""
     scales, names = plan.workload.scales, expert_names(len(plan.asked))
     if len(names) == 1:
         return []
     turns = [
-        f"expert {names[index]}: {evaluations.together.nfe} evaluations, guidance "
+        f"expert {names[index]}: {_forwards(evaluations.together)}, guidance "
         f"{scales.written_of(index)}, {_tera(run.executed(evaluations))} TFLOP here"
         for index, (run, evaluations) in enumerate(zip(plan.denoising, plan.asked, strict=True))
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from kinoform.cli.options import VIDEO, option
+from kinoform.cli.options import LONG, option
 
 if TYPE_CHECKING:
     from kinoform.conditions.inputs import Inputs
@@ -19,13 +19,13 @@ class WindowOptions:
     """The windows in which a long video is made."""
 
     window: Annotated[
-        int | None, option(VIDEO, "Frames that are made at once of a longer video; with --seconds the model's own.")
+        int | None, option(LONG, "Frames that are made at once of a longer video; with --seconds the model's own.")
     ] = None
     window_overlap: Annotated[
-        int | None, option(VIDEO, "Frames that a window takes over; by default a fifth, two latent frames at least.")
+        int | None, option(LONG, "Frames that a window takes over; by default a fifth, two latent frames at least.")
     ] = None
     no_anchor: Annotated[
-        bool, option(VIDEO, "Show windows only the frames before them, and not the first.", "--no-anchor/--anchor")
+        bool, option(LONG, "Show windows only the frames before them, and not the first.", "--no-anchor/--anchor")
     ] = False
 
     def asked(self, recipe: Recipe, seconds: float | None, inputs: Inputs) -> dict[str, Windows | None]:
