@@ -209,6 +209,8 @@ HOSTILE = [
     ({"masks": []}, "metadata_unsupported", "'masks'"),
     ({"loras": []}, "metadata_damaged", "loras"),
     ({"loras": {"lora:0": 1.0}}, "metadata_unsupported", "'loras.lora:0'"),
+    ({"inputs": {"lora:0": {"file": "a", "sha256": "0" * 64}}, "loras": {"lora:0": {}}}, "metadata_damaged", "lora:0"),
+    ({"boundaries": [0.5]}, "boundary_invalid", "leave them out"),
     ({"prompt": ["a"]}, "metadata_damaged", "prompt"),
     ({"prompt": " "}, "prompt_missing", "prompt"),
     ({"prompt": "a\x07"}, "character_not_allowed", "U+0007"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kinoform.families.relatives import Distillation, distillation_of
+from kinoform.mini.adapters import fast
 from kinoform.pipelines.few_step import DistilledFile, check_few_step
 from kinoform.pipelines.fit import workload_of
 from kinoform.pipelines.request import Request, request
@@ -166,3 +167,9 @@ def test_a_few_step_recipe_with_other_settings_or_weights_is_warned_of() -> None
     assert "--shift 8" in bent
     (other,) = told(request(recipe, "a cat", 1), recipe, light(0, name="FastWan2.1-T2V-14B.safetensors"))
     assert "FastWan2.1" in other and "fastwan-3step" in other
+
+
+def test_a_student_with_settings_of_its_teacher_is_warned_of() -> None:
+    (both,) = told(request(fast(), "a cat", 1, steps=16, guidance_scale=3.0), fast())
+    assert all(part in both for part in ("mini:fast", "4 steps", "16 steps", "guidance"))
+    assert not told(request(fast(), "a cat", 1, steps=2), fast())

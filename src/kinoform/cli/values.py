@@ -61,7 +61,16 @@ def lora_of(text: str) -> tuple[str, PerExpert]:
                 code="said_twice",
             )
         text, strength = file, read_written(f"the strength of --lora {file}", number)
+    if not text:
+        raise UsageError("--lora names no file; write --lora FILE:STRENGTH, or leave it out", code="file_missing")
     match = None if os.path.lexists(text) else NAMED_FILE.fullmatch(text)
+    plain = match[2] if match else text
+    path, colon, behind = plain.rpartition(":")
+    if colon and os.path.isfile(path) and not os.path.lexists(plain):
+        raise UsageError(
+            f"--lora {text}: {behind[:40]!r} is no strength; write for example {path}:0.8, or {path}:0@0-0.3,1@0.3-1",
+            code="bad_value",
+        )
     if match is None:
         return text, strength
     name, file = match.groups()

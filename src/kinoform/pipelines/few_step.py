@@ -86,6 +86,14 @@ def _of_files(asked: Request, recipe: Recipe, distilled: Sequence[DistilledFile]
                 f"{file.name} is distilled by its name ({kind.name}) for {kind.steps} steps without guidance, and this "
                 f"video is made with {' and '.join(settings)}, which burns the colours; {kind.advice}"
             )
+    if recipe.steps == recipe.fast_steps and recipe.guidance_scale == 1:  # a student, distilled to these
+        more, guided = asked.steps > recipe.steps, _guided(asked, range(len(recipe.transformers)))
+        if more or guided:
+            settings = [f"{asked.steps} steps"] * more + ["guidance"] * guided
+            yield (
+                f"{recipe.name} was distilled for {recipe.steps} steps without guidance, and this video is made with "
+                f"{' and '.join(settings)}; leave that out"
+            )
     if not distilled and FEWER * asked.steps < recipe.steps and released_for(recipe.name) is not None:
         yield (
             f"{asked.steps} steps of {recipe.name}, which takes {recipe.steps}, give blur without distilled weights; "

@@ -310,7 +310,9 @@ def _check_names(named: Mapping[str, object], begin: str) -> None:
 
 
 def _numbers(value: Mapping[str, object], begin: str) -> ByExpert:
-    """Return numbers by name."""
+    """Return numbers by name, of which there must be one."""
+    if not value:
+        raise UsageError(f"{begin} is empty; it cannot be made again from itself", code="metadata_damaged")
     _check_names(value, begin)
     return numbers_by_name((name, number_from_json(f"{begin} of {name}", item)) for name, item in value.items())
 

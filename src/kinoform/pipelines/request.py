@@ -251,8 +251,9 @@ def _check_boundaries(recipe: Recipe, boundaries: object) -> None:
     if len(given) != wanted:
         example = tuple(recipe.boundaries)
         raise UsageError(
-            f"boundaries between transformers are {given}, and the model {recipe.name} has {len(recipe.transformers)} "
-            f"of these; {f'give {wanted}, such as {example}' if wanted else 'leave them out'}",
+            f"boundaries between transformers are {str(given)[:60]}, and the model {recipe.name} has "
+            f"{len(recipe.transformers)} of these; "
+            f"{f'give {wanted}, such as {example}' if wanted else 'leave them out'}",
             code="boundary_invalid",
         )
 
@@ -316,8 +317,9 @@ def _check_lasting(inputs: Inputs, windows: Windows) -> None:
     for item in (VIDEO, MASK):
         if item in inputs:
             raise UsageError(
-                f"a video made in windows takes no {item.said}: each window would show the same; make it at once with "
-                "--frames, or continue one with kinoform extend",
+                f"a video made in windows, as with prompts that have times, takes no {item.said}: each window would "
+                "show the same; give one prompt and make it at once with --frames, or continue one with kinoform "
+                "extend",
                 code="input_not_taken_in_windows",
             )
     frames = inputs[FRAMES]

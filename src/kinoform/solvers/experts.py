@@ -168,8 +168,8 @@ def _as_json(boundary: Boundary) -> float | dict[str, int | float]:
 def _check_inside(values: Sequence[float]) -> None:
     if not all(0 < value < 1 for value in values) or not all(low < high for high, low in pairwise(values)):
         raise UsageError(
-            f"boundaries are {tuple(values)}; each must lie between 0 (clean) and 1 (noise), and below the one before "
-            "it",
+            f"boundaries are {str(tuple(values))[:60]}; each must lie between 0 (clean) and 1 (noise), and "
+            "below the one before it",
             code="boundary_invalid",
         )
 

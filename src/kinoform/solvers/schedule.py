@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -16,6 +15,9 @@ if TYPE_CHECKING:  # PyTorch comes with it, and the words of options are read wi
 
 TIMESTEPS = 1000.0
 """Timestep of pure noise."""
+
+LARGEST = 1e6
+"""Bound of any number of a schedule; what it is the number of has closer ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ class RunSchedule:
                 code="bad_value",
             )
         numbers = [
-            SchedulePiece(value=real(f"the number at {piece.span}", piece.value, -math.inf, math.inf), span=piece.span)
+            SchedulePiece(value=real(f"the number at {piece.span}", piece.value, -LARGEST, LARGEST), span=piece.span)
             for piece in sorted(self.pieces, key=lambda piece: piece.span.bounds)
         ]
         _check_whole([piece.span for piece in numbers], TIMESTEPS if kinds == {TimestepRange} else 1.0)
