@@ -246,4 +246,4 @@ def lora_sizes(tensors: Mapping[str, Shaped]) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if size}
 
 
-LORA_FAMILY = Family(name="lora", part=LORA, description="a LoRA, which changes a model and is none")
+LORA_FAMILY = Family(name="lora", part=LORA, description="a LoRA, which changes a model and is given as --lora")

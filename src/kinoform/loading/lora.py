@@ -228,7 +228,8 @@ def attach_file(
     set_strength(model, name, strength)
     low, high = USUAL
     size = whole * abs(strength)
-    report(f"{file.path.name}: ||change|| / ||W|| is {whole:.2g} at strength 1, {size:.2g} at {strength:g}")
+    ours = "" if strength == 1 else f", {size:.2g} at {strength:g}"
+    report(f"{file.path.name}: ||change|| / ||W|| is {whole:.2g} at strength 1{ours}")
     if strength and not low <= size <= high:
         warnings.warn(
             f"{file.path.name} at strength {strength:g} changes the weights by {size:.2g} of their size; "
