@@ -27,7 +27,7 @@ def test_a_released_model_without_its_weights(kinoform: Run) -> None:
     assert ran.code == 0 and not ran.err
     for line in (
         "t2v-14b: 81 frames of 1280x720, 50 steps, guidance 5, bfloat16 on cuda",
-        "transformer, one branch of one step: 6,523.4 TFLOP for 75,600 tokens",
+        "transformer, one forward: 6,523.4 TFLOP for 75,600 tokens",
     ):
         assert line in ran.out
     assert "14,288,491,584" in ran.out and "5,680,910,336" in ran.out and "126,892,531" in ran.out

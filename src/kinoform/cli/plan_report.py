@@ -48,7 +48,7 @@ def report(name: str, plan: VideoPlan) -> str:
             ],
         ),
         "",
-        f"transformer, one branch of one step: {_tera(forward.forward)} TFLOP for {_tokens(plan)}",
+        f"transformer, one forward: {_tera(forward.forward)} TFLOP for {_tokens(plan)}",
         *_table(
             ["  of it", "TFLOP", "share"],
             [(f"  {label}", _tera(value), f"{value / forward.forward:.1%}") for label, value in _forward(plan)],
@@ -106,7 +106,7 @@ def crossing(head: Mapping[str, str], crossings: Crossovers) -> str:
     """Return a table for each size: lengths down, full and factorized attention across."""
     full, factorized = (_whole(crossings.parameters[name]) for name in ("full", "factorized"))
     lines = [
-        f"{head['model']}: one branch of one step by kind of attention, {head['dtype']} on {head['device']}",
+        f"{head['model']}: one forward by kind of attention, {head['dtype']} on {head['device']}",
         f"parameters of the transformer: full and alternating {full}, factorized {factorized}",
     ]
     columns = ["TFLOP: full", "factorized", "ratio", "alternating", "GB: full", "factorized"]

@@ -39,7 +39,7 @@ LONGEST = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forward:
-    """`flops` of one branch of one step; `peak` bytes while a video is denoised."""
+    """`flops` of one forward; `peak` bytes while a video is denoised."""
 
     flops: int
     peak: int
