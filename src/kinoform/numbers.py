@@ -81,3 +81,9 @@ def _scalar(value: object) -> object:
     """The value in an array or a tensor without axes; anything else as it is."""
     item = getattr(value, "item", None)
     return item() if getattr(value, "ndim", None) == 0 and callable(item) else value
+
+
+def check_kind(name: str, value: object, kind: type, example: str) -> None:
+    """Raise UsageError for a value that is not of a kind, and for the kind itself; `example` makes a right one."""
+    if not isinstance(value, kind) or isinstance(value, type):
+        raise UsageError(f"{name} must be a value such as {example}, not {value!r}", code="wrong_type")

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,3 +174,13 @@ def test_a_student_with_settings_of_its_teacher_is_warned_of() -> None:
     (both,) = told(request(fast(), "a cat", 1, steps=16, guidance_scale=3.0), fast())
     assert all(part in both for part in ("mini:fast", "4 steps", "16 steps", "guidance"))
     assert not told(request(fast(), "a cat", 1, steps=2), fast())
+
+
+def test_recipes_and_loras_of_other_types_are_refused() -> None:
+    changes: tuple[Any, ...] = ({"recipe": 5}, {"loras": ["style.safetensors"]}, {"loras": [("style.safetensors",)]})
+    for change in changes:
+        with refused("wrong_type"), unchecked():
+            load("mini", **change)
+    name: Any = "t2v-1.3b"
+    with refused("wrong_type"), unchecked():
+        replace(FEW_STEP["rcm"], models=name)

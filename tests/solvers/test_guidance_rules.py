@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -10,13 +11,16 @@ from torch import Tensor
 from kinoform.solvers.experts import expert_choice, switched
 from kinoform.solvers.guidance.bernini import R2V_APG, V2V_APG
 from kinoform.solvers.guidance.projected import APG
+from kinoform.solvers.guidance.rescale import Rescale
 from kinoform.solvers.guidance.rule import Guidance, Scales
+from kinoform.solvers.guidance.skip_layers import SkipLayerGuidance
 from kinoform.solvers.levels import unipc_levels
 from kinoform.solvers.names import GUIDANCE, guidance_of, name_of
 from kinoform.solvers.predictions import Prediction
 from kinoform.types import Level
 from tests.solvers.toy import noise
 from tests.support.refusals import refused
+from tests.support.unchecked import unchecked
 
 X = noise(5, 2, 4, 2, 3, 5)
 LEVELS = unipc_levels(40, 5.0)
@@ -160,6 +164,13 @@ def test_both_ways_of_writing_options_are_read() -> None:
 def test_what_is_not_defined_is_refused(name: str, code: str) -> None:
     with refused(code):
         guidance_of(name)
+
+
+def test_names_where_values_are_meant_are_refused() -> None:
+    name: Any = "cfg"
+    for make in (lambda: APG(space=name), lambda: SkipLayerGuidance(part=name), lambda: Rescale(rule=name)):
+        with refused("wrong_type"), unchecked():
+            make()
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,10 @@ from kinoform.solvers.schedule import (
     values_of,
 )
 from kinoform.solvers.unipc import UniPC
-from kinoform.solvers.varying_text import number_as_json, number_from_json, read_entries, written_entries
+from kinoform.solvers.varying_text import number_as_json, number_from_json, read_entries, read_schedule, written_entries
 from kinoform.types import CLEAN, Level
 from tests.support.refusals import refused
+from tests.support.unchecked import unchecked
 
 LEVELS = Euler(exact_timesteps=True).levels(10, 5.0)
 
@@ -175,3 +177,10 @@ def test_a_function_that_gives_no_scale_is_refused_with_its_step() -> None:
     scales = guidance_scales(lambda level: 4.0 if level.timestep > 900 else float("nan"), 1)
     with refused("value_out_of_range", "step 5", "nan"):
         scales.check_along(LEVELS)
+
+
+def test_a_schedule_is_read_from_text_alone() -> None:
+    others: tuple[Any, ...] = (None, 5, b"1@0-1")
+    for other in others:
+        with refused("wrong_type"), unchecked():
+            read_schedule(other)

@@ -15,7 +15,7 @@ from kinoform.families import released_models
 from kinoform.models.changed import check_layers
 from kinoform.models.codec import CodecSpec, check_size
 from kinoform.models.dit import DiTSpec
-from kinoform.numbers import Whole, nearest_frames, real, settle, whole
+from kinoform.numbers import Whole, check_kind, nearest_frames, real, settle, whole
 from kinoform.ops.patch import Patch
 from kinoform.pipelines.timed_prompts import MAX_SECONDS, in_seconds, seconds_of, timed_prompts
 from kinoform.pipelines.windows import MIN_WINDOW, LatentWindow, Windows, latent_frame_at, latent_frames_of, windows_of
@@ -82,12 +82,12 @@ class Request:
         check_text(self.negative_prompt, "negative prompt")
         names = (*WHOLE, *REAL, "boundaries", "guidance_scale")
         settle(self, **_plain_numbers({name: getattr(self, name) for name in names}))
-        _value("solver", self.solver, Solver, "UniPC()")
+        check_kind("solver", self.solver, Solver, "UniPC()")
         if self.level_grid is not None:
-            _value("level_grid", self.level_grid, LevelGrid, "Warped()")
+            check_kind("level_grid", self.level_grid, LevelGrid, "Warped()")
             self.level_grid.levels(self.steps, self.shift)
-        _value("sampler", self.sampler, Sampler, "FlowEdit()")
-        _value("guidance_rule", self.guidance_rule, Guidance, "PlainGuidance()")
+        check_kind("sampler", self.sampler, Sampler, "FlowEdit()")
+        check_kind("guidance_rule", self.guidance_rule, Guidance, "PlainGuidance()")
         self.scales.check_along(self.levels)
         self.sampler.check(self.steps)
         self.guidance_rule.check(self.steps)
@@ -336,8 +336,3 @@ def not_taken(item: InputField[Any], known: Sequence[InputField[Any]], takers: S
     taken = ", ".join(field.said for field in known) or "none besides the prompt"
     others = f"; {', '.join(takers)} would" if takers else ""
     return UsageError(f"this model takes no {item.said}{others}; its own inputs: {taken}", code="input_not_taken")
-
-
-def _value(name: str, value: object, kind: type, example: str) -> None:
-    if not isinstance(value, kind) or isinstance(value, type):
-        raise UsageError(f"{name} must be a value such as {example}, not {value!r}", code="wrong_type")

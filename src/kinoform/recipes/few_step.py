@@ -41,6 +41,13 @@ class FewStep:
     weights: str = "distilled weights"
     source: str = ""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.models, tuple):
+            raise UsageError(
+                f"the models of a few-step recipe must be a tuple such as ('t2v-14b',), not {self.models!r}",
+                code="wrong_type",
+            )
+
     def applied(self, recipe: Recipe) -> Recipe:
         """Return the recipe changed to this one. Raises UsageError for a recipe of a model that it was not made for."""
         if recipe.name not in self.models:
@@ -132,6 +139,10 @@ def recipe_at(address: str) -> Recipe | FewStep:
 
     Raises UsageError for another name, and as `returned` does; for a function that returns neither.
     """
+    if not isinstance(address, str):
+        raise UsageError(
+            f"the recipe must be a name or module:function, as text, not {str(address)[:60]}", code="wrong_type"
+        )
     if ":" not in address:
         if address not in FEW_STEP:
             raise UsageError(

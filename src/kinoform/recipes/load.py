@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+from typing import cast
 
 from kinoform.checkpoints.hashes import file_hash
 from kinoform.checkpoints.hub import is_hub_id
@@ -110,7 +111,7 @@ def load(
         tokenizer=_existing(tokenizer),
         image_encoder=_existing(image_encoder),
     )
-    files = [(Path(os.path.expanduser(file)), strength) for file, strength in loras]
+    files = [_lora(item) for item in loras]
     adapter, additions = None if experts else _adapter(name, reader), with_additions
     if adapter is not None:
         chosen = chosen or trusted(adapter.path, adapter.claims.recipe)
@@ -251,6 +252,19 @@ def _existing(place: PathLike | None) -> Path | None:
     if not os.path.exists(there):
         raise missing(place, weights=True)
     return snapshot_at(Path(there))
+
+
+def _lora(item: object) -> tuple[Path, PerExpert]:
+    """Return the file and the strength of a LoRA. Raises UsageError for what is no pair of these."""
+    match item:
+        case (str() | os.PathLike() as file, strength):
+            return Path(os.path.expanduser(file)), cast("PerExpert", strength)  # which is checked with its file
+        case _:
+            raise UsageError(
+                "loras are pairs of a file and its strength, such as ('style.safetensors', 0.8), not "
+                f"{str(item)[:60]!r}",
+                code="wrong_type",
+            )
 
 
 def _experts(given: Mapping[str, PathLike]) -> ExpertPaths:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 from kinoform.errors import UsageError
-from kinoform.numbers import real_of
+from kinoform.numbers import check_kind, real_of
 from kinoform.solvers.schedule import (
     RunSchedule,
     SchedulePiece,
@@ -51,6 +51,7 @@ def read_entries(option: str, text: str) -> dict[str, Varying]:
 
 def read_schedule(text: str) -> RunSchedule:
     """Return the schedule of a text such as 0@0-0.3,1@0.3-1, or 1@t900-1000,0@t0-900. Raises UsageError for others."""
+    check_kind("the schedule", text, str, '"0@0-0.3,1@0.3-1"')
     schedule = read_entries("the schedule", text).get("")
     if not isinstance(schedule, RunSchedule):
         raise _unreadable("the schedule", text)

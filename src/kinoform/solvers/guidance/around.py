@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from kinoform.errors import UsageError
+from kinoform.numbers import check_kind
 from kinoform.solvers.guidance.rule import CombiningRule
 
 
@@ -26,6 +27,7 @@ class Around(CombiningRule):
 
     def check_inside(self) -> None:
         """Raise UsageError for a rule that this one has no meaning around."""
+        check_kind("the rule inside of guidance", self.rule, CombiningRule, "APG()")
         inside: CombiningRule = self.rule
         while isinstance(inside, Around):
             if type(inside) is type(self) or (inside.base and self.base):

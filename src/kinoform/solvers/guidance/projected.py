@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kinoform.errors import UsageError
-from kinoform.numbers import real, settle, whole
+from kinoform.numbers import check_kind, real, settle, whole
 from kinoform.solvers.guidance.plain import PlainGuidance
 from kinoform.solvers.guidance.rule import Combination, CombiningRule, GuidanceStep
 from kinoform.solvers.guidance.telescope import alone
@@ -73,6 +73,7 @@ class Projecting(CombiningRule):
         """Check the numbers of the projection of so many differences, and keep them as plain ones."""
         bounds = self.threshold if isinstance(self.threshold, tuple | list) else (self.threshold,)
         given = tuple(real("threshold", bound, 0.0, MAX_THRESHOLD) for bound in bounds)
+        check_kind("space", self.space, Space, "X0")
         if self.axes not in (SAMPLE, FRAME, CHANNEL):
             raise UsageError(
                 f"axes are {self.axes}; give SAMPLE, FRAME or CHANNEL, which are {SAMPLE}, {FRAME}, {CHANNEL}",

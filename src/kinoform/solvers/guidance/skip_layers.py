@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kinoform.numbers import real, settle
+from kinoform.numbers import check_kind, real, settle
 from kinoform.ops.layer_changes import BlockPart, Layers, SkipLayers
 from kinoform.solvers.guidance.contrast import Contrast, check_window, checked_layers
 from kinoform.solvers.guidance.plain import PlainGuidance
@@ -29,6 +29,7 @@ class SkipLayerGuidance(Contrast):
 
     def __post_init__(self) -> None:
         self.settle_contrast()
+        check_kind("part", self.part, BlockPart, "BlockPart.BLOCK")
 
     def third(self) -> Prediction:
         return Prediction(change=SkipLayers(layers=self.layers, part=self.part))
