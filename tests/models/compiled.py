@@ -58,15 +58,13 @@ def told(spec: DiTSpec, compile: Callable[[DiT], None], dtype: torch.dtype) -> d
     cast_weights(model, dtype)
     x = torch.randn(1, 4, 2, 32, 32, generator=torch.Generator().manual_seed(1))
     branches = {each.name: VaceContext(latents=x) for each in spec.branches}
-    prompts = [
-        model.prepare(Conditions(context={"text": rows}, branches=branches), grid_of(x, spec.patch))
-        for rows in torch.randn(2, 1, 3, 16, generator=torch.Generator().manual_seed(2))
-    ]
-    wanted = model.velocities(x, LEVEL, prompts)
+    texts = torch.randn(2, 1, 3, 16, generator=torch.Generator().manual_seed(2))
+    conditions = [Conditions(context={"text": rows}, branches=branches) for rows in texts]
+    wanted = model.velocities(x, LEVEL, [model.prepare(each, grid_of(x, spec.patch)) for each in conditions])
     torch._dynamo.reset()
     counters.clear()
     compile(model)
-    found = model.velocities(x, LEVEL, prompts)
+    found = model.velocities(x, LEVEL, [model.prepare(each, grid_of(x, spec.patch)) for each in conditions])
     return {
         "gap": max(map(gap, found, wanted)),
         "graphs": counters["stats"]["unique_graphs"],

@@ -15,7 +15,7 @@ from kinoform.ops.rope import grid_positions, rotary
 from kinoform.types import Conditions, Level
 from tests.models.recorded import gap
 from tests.models.test_mesh import on_two_ranks
-from tests.models.toys import GRID, TIMES, TINY, TOLD, GuestSpec, Images, noise, random_dit, run, video
+from tests.models.toys import GRID, TIMES, TINY, TOLD, GuestBranch, GuestSpec, Images, noise, random_dit, run, video
 from tests.support.refusals import refused
 
 SIDE = VaceBlocks(channels=5, layers=(0, 2))
@@ -153,11 +153,16 @@ def test_side_blocks_do_not_see_guests():
     assert gap(videos[1], videos[0]) > 1e-2 and gap(videos[2], videos[1]) > 1e-2
 
 
-def test_hints_change_no_guest():
+def test_hints_change_no_guest(monkeypatch: pytest.MonkeyPatch):
     """After the one block whose hint is large, the video's tokens have moved and the guests' have not."""
     model = random_dit(replace(CROWDED, layers=1, branches=(GuestSpec(), replace(SIDE, layers=(0,)))))
-    ends = []
-    model.head.register_forward_hook(lambda module, given, out: ends.append(given[0]))
+    ends: list[Tensor] = []
+
+    def close(self: GuestBranch, stream: Stream, state: None) -> Stream:
+        ends.append(stream.tokens)
+        return stream
+
+    monkeypatch.setattr(GuestBranch, "close", close)
     for scale in (0.0, 10.0):
         guests = {"guests": Images(video(9, frames=1), -1.0, 0.0)}
         told = controlled(scale=scale)
