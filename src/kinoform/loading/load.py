@@ -76,12 +76,15 @@ def load_module(
     return module.eval()
 
 
-def check_beginnings(checkpoint: Checkpoint) -> None:
-    """Check the first numbers of each tensor, without reading the rest: for weights that are needed only later.
+def check_beginnings(
+    build: Callable[[], nn.Module], checkpoint: Checkpoint, *, names: Names, unused: Iterable[str] = ()
+) -> None:
+    """Check the first numbers of each tensor of a module, without reading the rest: for weights needed only later.
 
-    Raises WeightsError for NaN and infinity.
+    Raises WeightsError as `match` does, and for NaN and infinity.
     """
-    for name, stored in checkpoint.tensors.items():
+    for name in match(on_meta(build), checkpoint, names=names, unused=unused).values():
+        stored = checkpoint.tensors[name]
         if stored.head is not None:
             first = stored.head(SAMPLES)
         elif prod(stored.shape) <= SAMPLES and not isinstance(stored, PackedStored):

@@ -206,7 +206,8 @@ class _Loader(Generic[Module]):
 
     def check_beginnings(self) -> None:
         """Check the first numbers of each tensor. Raises WeightsError for NaN and infinity."""
-        check_beginnings(self.part.file.checkpoint())
+        file = self.part.file
+        check_beginnings(self.build, file.checkpoint(), names=file.names, unused=file.unread(self.part.spec))
 
     def load(self, dtype_of: Callable[[str], torch.dtype], device: torch.device) -> Module:
         """Read the data. The mapping of a pickle lives as long as this call."""
