@@ -295,7 +295,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"guidance_scale": {0: 4.0, 1: 3.0}}, "unknown_expert"),
     ({"guidance_scale": by_expert(4.0, 101.0)}, "value_out_of_range"),
     ({"guidance_scale": {"high": 4.0, "low": "3"}}, "wrong_type"),
-    ({"boundaries": ()}, "one_transformer"),
+    ({"boundaries": ()}, "boundary_invalid"),
     ({"boundaries": (), "guidance_scale": 4.0}, "boundary_invalid"),
     ({"boundaries": (0.9, 0.5), "guidance_scale": 4.0}, "boundary_invalid"),
     ({"boundaries": (1.0,)}, "boundary_invalid"),
