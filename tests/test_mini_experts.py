@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kinoform.conversion.convert import Conversion, convert
+from kinoform.conversion.convert import convert_lora
 from kinoform.families.identify import inspect_path
 from kinoform.loading.lora import save_lora
 from kinoform.mini.experts_recipe import BOUNDARY, mini_experts
@@ -175,7 +175,7 @@ def test_it_is_known_and_stays_an_adapter(file: Path, tmp_path: Path) -> None:
     (found,) = inspect_path(file)
     assert found.sizes["experts"] == 2 and found.sizes["changed"] == 2 * 3 * mini().transformer.layers
     with refused("adapter_not_lora", "high and low"):
-        convert(file, tmp_path / "lora.safetensors", Conversion(to="diffusers"))
+        convert_lora(file, tmp_path / "lora.safetensors", "diffusers")
 
 
 def test_the_plan_counts_both_for_their_own_steps(pipe: Pipeline) -> None:

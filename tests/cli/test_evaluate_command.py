@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kinoform.cli.evaluate_report import ComparedModel, beside
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.option_groups import VideoOptions
 from kinoform.evaluation.generate import Generated
 from kinoform.media.video import Video
 from kinoform.world.render import render

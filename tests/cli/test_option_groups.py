@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 import pytest
 
 from kinoform.cli.generate import generate
-from kinoform.cli.option_groups import MachineOptions, ModelOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.options import OF_RECIPE, Setting, command, option, settings_of, varied, words_of
 from kinoform.cli.plan import plan
 from kinoform.cli.values import MAX_VIDEOS

@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 import pytest
 
 from kinoform.cli.evaluate_report import ComparedModel, prepared
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.option_groups import VideoOptions
 from kinoform.evaluation.benchmark import VideoKey, benchmark
 from kinoform.evaluation.metrics import Evaluation
 from kinoform.evaluation.processes import several, shared_scenes

@@ -260,6 +260,8 @@ def test_a_fingerprint_is_readable_and_names_every_difference() -> None:
     assert first["choose"] == "kinoform.training.checkpoint.fingerprint"
     assert difference(first, first) == ""
     assert difference(first, other) == "inner.rates.1: saved 0.2, now 0.3"
+    assert difference(first, {**first, "inner.new": "None"}) == difference({**first, "old": "None"}, first) == ""
+    assert difference(first, {**first, "inner.new": "0"}) == "inner.new: saved nothing, now 0"
     assert "choose" in difference(first, fingerprint(Outer(choose=difference)))
     assert "inner.rates.2: saved nothing, now 0.0" in difference(
         first, fingerprint(Outer(inner=Inner(rates=(0.1, 0.2, 0.0))))

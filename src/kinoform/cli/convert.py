@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.option_groups import ModelOptions, OutputOptions
+from kinoform.cli.model_options import ModelOptions
+from kinoform.cli.option_groups import OutputOptions
 from kinoform.cli.options import OUTPUT, command, option, varied
 from kinoform.cli.progress import MB, megabytes
 from kinoform.cli.values import lora_of

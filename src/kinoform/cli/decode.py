@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.option_groups import OutputOptions
 from kinoform.cli.options import command, varied
 from kinoform.cli.progress import bars
 from kinoform.errors import UsageError

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinoform.cli.evaluate_report import ComparedModel, PageFile, beside, command_line, prepared, show
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions, TrainingOptions, VideoOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.option_groups import OutputOptions, TrainingOptions, VideoOptions
 from kinoform.cli.options import OUTPUT, VIDEO, command, model_names, option, varied
 from kinoform.cli.progress import stages
 from kinoform.errors import UsageError

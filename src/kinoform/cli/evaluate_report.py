@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kinoform.cli import console
 from kinoform.cli.events import Result
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, VideoOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.option_groups import VideoOptions
 from kinoform.cli.options import words_of
 from kinoform.cli.settings import SETTINGS, kind_of
 from kinoform.cli.values import scales_of

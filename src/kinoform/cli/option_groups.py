@@ -1,8 +1,8 @@
-"""The options that commands share, each declared once: what is loaded, what is made, where it runs, how it is saved.
+"""The options that commands share, each declared once: what is made, how, and how it is saved.
 
 `kinoform.cli.options.command` makes them the signature of every command that takes a group; settings files, names in
-the environment, completion and the reference are read from the fields. The inputs of a video are in
-`kinoform.cli.inputs`.
+the environment, completion and the reference are read from the fields. The model and the machine are in
+`kinoform.cli.model_options`, the inputs of a video in `kinoform.cli.inputs`.
 """
 
 from __future__ import annotations
@@ -14,29 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kinoform.cli import console
 from kinoform.cli.inputs import InputOptions
-from kinoform.cli.model_files import model_of
+from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.options import (
     CODECS,
-    DEVICES,
-    DTYPES,
-    FEW_STEP,
     GUIDANCE_RULES,
-    MODEL,
-    MODELS,
     OUTPUT,
+    RECIPE_SETTING,
     SAMPLERS,
+    SETTING,
     SOLVERS,
     STEPS,
-    VARIANTS,
     VIDEO,
     Setting,
-    model_names,
     one_of,
     option,
     varied,
-    words_of,
 )
-from kinoform.cli.values import files_of, frames_of, lora_of, recipe_named, scales_of, size_of
+from kinoform.cli.values import frames_of, scales_of, size_of
 from kinoform.cli.window_options import WindowOptions
 from kinoform.errors import UsageError
 
@@ -47,82 +41,7 @@ if TYPE_CHECKING:
     from kinoform.editing.settings import EditSettings
     from kinoform.models.codec import CodecSpec
     from kinoform.ops.patch import Patch
-    from kinoform.pipelines.pipeline import Pipeline
     from kinoform.recipe import Recipe
-
-SETTING, RECIPE_SETTING, PATH_SETTING = Setting(), Setting(from_recipe=True), Setting(path=True)
-"""A setting; one that the recipe has a value for; one that is a path."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelOptions:
-    """The model that is loaded; `kinoform.load` finds what is None, and the command `model`."""
-
-    model: Annotated[
-        str | None,
-        option(
-            MODEL,
-            f"{', '.join(MODELS)}, a folder or a file of weights; two experts as high=FILE and low=FILE.",
-            complete=model_names,
-        ),
-        PATH_SETTING,
-    ] = "mini"
-    recipe: Annotated[
-        str | None,
-        option(
-            MODEL,
-            "A few-step recipe, such as lightx2v-4step, or module:function that returns a Recipe: my_idea:video.",
-            complete=one_of(FEW_STEP),
-        ),
-        Setting(in_file=False),
-    ] = None
-    text_encoder: Annotated[str | None, option(MODEL, "A file, where --model is a single file."), PATH_SETTING] = None
-    vae: Annotated[str | None, option(MODEL, "The same for the autoencoder."), PATH_SETTING] = None
-    tokenizer: Annotated[str | None, option(MODEL, "A tokenizer.json, spiece.model or their folder."), PATH_SETTING] = (
-        None
-    )
-    image_encoder: Annotated[str | None, option(MODEL, "The same for the encoder of images."), PATH_SETTING] = None
-    variant: Annotated[
-        str | None, option(MODEL, "Which released model the weights are.", complete=one_of(VARIANTS))
-    ] = None
-    vace: Annotated[
-        list[str] | None,
-        option(MODEL, "FILE: a VACE module onto a text-to-video model; onto two experts high=FILE and low=FILE."),
-    ] = None
-    lora: Annotated[
-        list[str] | None,
-        option(
-            MODEL,
-            "[high=|low=]FILE[:STRENGTH]: a LoRA on the transformer, such as style.safetensors:0.8; repeatable. "
-            "0@0-0.3,1@0.3-1 changes it during the run.",
-        ),
-    ] = None
-    lora_ignore_unknown: Annotated[
-        bool, option(MODEL, "Use a LoRA although some of its names are unknown.", "--lora-ignore-unknown")
-    ] = False
-
-    def load(self, machine: MachineOptions) -> Pipeline:
-        """Load the model, as far as that reads no weight. Raises what `kinoform.load` raises."""
-        # Imported here because PyTorch takes seconds, which help and completion do without.
-        from kinoform.recipes.load import load
-
-        assert self.model is not None
-        parts: dict[str, Any] = {
-            "text_encoder": self.text_encoder, "codec": self.vae, "tokenizer": self.tokenizer,
-            "image_encoder": self.image_encoder, "variant": self.variant,
-            "vace": files_of("--vace", self.vace),
-        }  # fmt: skip
-        given = {name: value for name, value in parts.items() if value is not None}
-        return load(
-            model_of(self.model), recipe=recipe_named(self.recipe), loras=tuple(map(lora_of, self.lora or ())),
-            ignore_unknown=self.lora_ignore_unknown, report=console.note,
-            device=machine.device or "auto", dtype=machine.dtype or "auto", **given,
-        )  # fmt: skip
-
-    def words(self, machine: MachineOptions) -> list[str]:
-        """The words that name the same model to `kinoform decode`, which would otherwise take the recorded one."""
-        named = replace(self, model=None)
-        return ["--model", str(self.model), *words_of(named), *words_of(machine, without=("dtype",))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,16 +158,6 @@ class VideoOptions:
                 code="fast_not_measured",
             )
         return recipe.fast_steps
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineOptions:
-    """The device that works, and the dtype of its numbers; None where a command finds these itself."""
-
-    dtype: Annotated[
-        str | None, option(MODEL, "auto, float32, bfloat16 or float16.", complete=one_of(DTYPES)), SETTING
-    ] = "auto"
-    device: Annotated[str | None, option(MODEL, "auto, cpu, cuda or mps.", complete=one_of(DEVICES)), SETTING] = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

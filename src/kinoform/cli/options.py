@@ -84,6 +84,10 @@ class Setting:
     numbers: bool = False
 
 
+SETTING, RECIPE_SETTING, PATH_SETTING = Setting(), Setting(from_recipe=True), Setting(path=True)
+"""A setting; one that the recipe has a value for; one that is a path."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Varied:
     """A command's own view of a group: `only` these options or all, some left out, other defaults, other help.

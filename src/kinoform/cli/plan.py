@@ -13,7 +13,8 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.model_files import model_of
-from kinoform.cli.option_groups import GenerateOptions, MachineOptions, ModelOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.option_groups import GenerateOptions
 from kinoform.cli.options import VIDEO, command, option, varied
 from kinoform.cli.plan_report import comparison, crossing, report
 from kinoform.cli.values import checked_count, lora_of, prompts_of, recipe_named

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.option_groups import MachineOptions, ModelOptions, OutputOptions
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.option_groups import OutputOptions
 from kinoform.cli.options import MODEL, AsJson, command, option, varied
 from kinoform.errors import UsageError
 

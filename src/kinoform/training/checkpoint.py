@@ -109,8 +109,12 @@ def fingerprint(value: object) -> dict[str, str]:
 
 
 def difference(saved: Mapping[str, str], current: Mapping[str, str]) -> str:
-    """Write the first entries that differ as "name: saved x, now y; ... and 7 more", or the empty string."""
-    names = sorted(name for name in {*saved, *current} if saved.get(name) != current.get(name))
+    """Write the first entries that differ as "name: saved x, now y; ... and 7 more", or the empty string.
+
+    A setting of None is as one that is not there: trainings go on where a setting has come since that they lack.
+    """
+    unset = str(None)
+    names = sorted(name for name in {*saved, *current} if saved.get(name, unset) != current.get(name, unset))
     entries = [f"{n}: saved {saved.get(n, 'nothing')}, now {current.get(n, 'nothing')}" for n in names[:_SHOWN]]
     return "; ".join(entries) + (f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
