@@ -250,6 +250,6 @@ def test_the_words_that_make_a_video_again_name_no_folder() -> None:
     words = again("edit", Path("/videos/a.mp4"), "a/b", options, inputs, join)
     assert words == (
         "edit", "a.mp4", "--prompt", "a/b", "--model", "wan", "--lora", "a.safetensors:0.5", "--lora", "high=c:1",
-        "--steps", "4", "--negative", "1/2", "--even", "--mask", "mask.png", "--reference", "1.png",
+        "--negative", "1/2", "--steps", "4", "--even", "--mask", "mask.png", "--reference", "1.png",
         "--reference", "2.png", "--grow", "0", "--hide-source",
     )  # fmt: skip
