@@ -113,7 +113,7 @@ class Skipped:
 
 
 class AddsNothing(nn.Module):
-    """BlockPart of a block whose result is 0."""
+    """Part of a block whose result is 0."""
 
     def forward(self, x: Float[Tensor, "b l d"], *others: object) -> Float[Tensor, "b l d"]:
         return torch.zeros_like(x)
