@@ -37,7 +37,7 @@ def seeded(x: Tensor, level: Level, asked: Sequence[Prediction]) -> list[Tensor]
 
 
 def counts(rule: Guidance, **scales: float) -> dict[int, int]:
-    """How many steps ask for how many predictions."""
+    """Count the steps by the number of predictions that they ask for."""
     found, possible = Counter[int](), rule.predictions(of(**scales), LEVELS)
 
     def predict(x: Tensor, level: Level, asked: Sequence[Prediction]) -> list[Tensor]:

@@ -47,7 +47,7 @@ def counted(log: list[str], name: str, field: Callable[[Tensor, Level], Tensor])
 
 
 def evaluations(rule: Guidance, scale: float) -> list[str]:
-    """What is evaluated at each level: `+-` both, `+` the positive alone, nothing where the velocity is 0."""
+    """Return what is evaluated at each level: `+-` both, `+` the positive alone, nothing where the velocity is 0."""
     found = []
     for level in LEVELS[:-1]:
         log: list[str] = []
@@ -66,7 +66,7 @@ def test_plain_guidance_is_guidance() -> None:
 
 
 def test_guidance_is_computed_in_float32() -> None:
-    """In bfloat16 the difference would be rounded, and then multiplied."""
+    """Rounding the difference to bfloat16 would multiply the error."""
     predict = predict_by({POSITIVE: lambda x, _: x.bfloat16(), NEGATIVE: lambda x, _: (-0.3 * x).bfloat16()})
     narrow = PlainGuidance().guide(predict, text_scale(7.0), LEVELS)(X, LEVELS[0])
     assert narrow.dtype == torch.float32

@@ -387,7 +387,7 @@ def test_numbers_that_are_none_are_refused_in_every_kind(kind: str, tmp_path: Pa
 
 
 def test_the_relative_size_of_every_kind_is_that_of_the_whole_matrices(tmp_path: Path) -> None:
-    """Of matrices with more than 127 rows some are looked at."""
+    """Rows are sampled of matrices with more than 127 of them."""
     for told in KINDS.values():
         model = attach_file(shared(), opened(written(tmp_path, told.tensors)), STRENGTH)
         before = dict(shared().named_parameters())

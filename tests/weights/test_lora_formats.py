@@ -64,7 +64,7 @@ def comfy_keys(spec: DiTSpec) -> dict[str, str]:
 @pytest.mark.parametrize("kind", TRANSFORMERS)
 @pytest.mark.parametrize("form", ["comfy", "kohya"])
 def test_comfyui_knows_every_key_that_is_written(kind: str, form: str) -> None:
-    """It knows `lora_A` and `lora_B`, `lora_down` and `lora_up`, each with .weight, behind these keys."""
+    """ComfyUI knows `lora_A` and `lora_B`, `lora_down` and `lora_up`, each with .weight, behind these keys."""
     dialect, spec = BY_FORMAT[form], TRANSFORMERS[kind]
     keys = comfy_keys(spec)
     for name in parameter_shapes(on_meta(spec.build)):

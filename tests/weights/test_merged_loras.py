@@ -49,7 +49,7 @@ STORAGES: dict[str, tuple[Callable[[Tensors, Path], Path], float]] = {
     "float32": (plain, 2e-6), "bfloat16": (bf16, 4e-3), "fp8": (fp8, 4e-3), "scaled fp8": (scaled, 2e-6),
     "gguf": (gguf, 2e-6),
 }  # fmt: skip
-"""How weights are stored, and how far a merged number may be from its formula, of the largest."""
+"""Forms of stored weights, and how far a merged number may be from its formula, of the largest."""
 
 
 def base_tensors() -> Tensors:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kinoform.conditions.clip_checks import by
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.known_frames import in_video_order
+from kinoform.conditions.known_frames import image_of_frame_0
 from kinoform.conditions.protocols import (
     NOTHING,
     ConditionerOutput,
@@ -119,20 +119,14 @@ class FirstFrame:
 
     def _image(self, inputs: Inputs, video: VideoSize) -> InputImage | None:
         """Return the image of the first frame. Raises UsageError for others, and for one that is too narrow."""
-        known = in_video_order(inputs[FRAMES], video.num_frames)
-        for place, image in known.items():
-            if place:
-                raise UsageError(
-                    f"{image.name} is given for frame {place}; this model takes an image of frame 0 alone",
-                    code="input_not_taken",
-                )
-            if max(image.size) > self.max_aspect * min(image.size):
-                raise UsageError(
-                    f"{image.name} of {by(image.size)} is too narrow: its longer side may be at most "
-                    f"{self.max_aspect:g} times its shorter one; crop it",
-                    code="image_too_narrow",
-                )
-        return known.get(0)
+        image = image_of_frame_0(inputs[FRAMES], video.num_frames, "an image of frame 0 alone")
+        if image is not None and max(image.size) > self.max_aspect * min(image.size):
+            raise UsageError(
+                f"{image.name} of {by(image.size)} is too narrow: its longer side may be at most "
+                f"{self.max_aspect:g} times its shorter one; crop it",
+                code="image_too_narrow",
+            )
+        return image
 
     def _first_tokens(self, latents: tuple[int, int, int], device: torch.device) -> Bool[Tensor, " l"]:
         """True for the tokens of the first latent frame of a video with latents of (frames, height, width)."""

@@ -24,7 +24,7 @@ from kinoform.conditions.clip_checks import (
 from kinoform.conditions.in_context_sizes import UNIT, in_size, own_size, picked_frames
 from kinoform.conditions.input_kinds import TextKind
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.known_frames import in_video_order
+from kinoform.conditions.known_frames import image_of_frame_0
 from kinoform.conditions.protocols import (
     ConditionerOutput,
     EncodeCost,
@@ -203,14 +203,7 @@ class InContext:
         return _own_size(image, max(self.longest, video.height, video.width))
 
     def _image(self, inputs: Inputs, video: VideoSize) -> InputImage | None:
-        frames = in_video_order(inputs[FRAMES], video.num_frames)
-        for place, image in frames.items():
-            if place:
-                raise UsageError(
-                    f"{image.name} is given for frame {place}; this model takes an image to edit, as frame 0, alone",
-                    code="input_not_taken",
-                )
-        return frames.get(0)
+        return image_of_frame_0(inputs[FRAMES], video.num_frames, "an image to edit, as frame 0, alone")
 
 
 def _own_size(item: InputImage | InputVideo, longest: int) -> Size:

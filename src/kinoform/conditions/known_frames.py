@@ -120,6 +120,20 @@ class KnownFrames:
         return ConditionerOutput(channels=channels, constraints=LatentConstraints(inpainting=kept))
 
 
+def image_of_frame_0(frames: Mapping[int, InputImage], num_frames: int, wanted: str) -> InputImage | None:
+    """Return the image of frame 0, if there is one, for a model that takes no other.
+
+    Raises UsageError as `in_video_order`, and for an image of another frame; `wanted` says what the model takes.
+    """
+    known = in_video_order(frames, num_frames)
+    for number, image in known.items():
+        if number:
+            raise UsageError(
+                f"{image.name} is given for frame {number}; this model takes {wanted}", code="input_not_taken"
+            )
+    return known.get(0)
+
+
 def in_video_order(frames: Mapping[int, InputImage], num_frames: int) -> dict[int, InputImage]:
     """Images by the number of their frame, from 0, in this order.
 

@@ -82,6 +82,14 @@ class Samples(Protocol):
     def draw(self, step: int, count: int, video: VideoSize) -> list[Sample]: ...
 
 
+def check_derived(recipe: Recipe, parts: Parts, learner: str, base: str) -> None:
+    """Raise UsageError unless the recipe of what learns is for a model like its base, of these parts."""
+    if parts.transformer_specs != recipe.transformers:
+        raise UsageError(
+            f"the recipe of {learner} is not for a model like {base}; derive it so", code="recipe_mismatch"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterPlan:
     """Plan of a training of additions and low-rank changes of the model called `base`.
@@ -123,11 +131,7 @@ class AdapterPlan:
     def train(self, run: TrainingRun) -> TrainedAdapter:
         """See `TrainingPlan`. Raises UsageError when the recipe is not for a model like the base."""
         parts = repeated(run.load_parts(self.base), len(self.recipe.transformers))
-        if parts.transformer_specs != self.recipe.transformers:
-            raise UsageError(
-                f"the recipe of the adapter {self.name} is not for a model like {self.base}; derive it so",
-                code="recipe_mismatch",
-            )
+        check_derived(self.recipe, parts, f"the adapter {self.name}", self.base)
         with held(run.folder):
             return train_adapter(self, parts, run.folder / "adapter", run.options, processes=run.processes)
 

@@ -31,7 +31,7 @@ from kinoform.recipe import Recipe
 from kinoform.solvers.base import sample
 from kinoform.solvers.predictions import NEGATIVE, POSITIVE, Prediction
 from kinoform.solvers.scales import guidance_scales
-from kinoform.training.adapter import CPU, TrainedAdapter
+from kinoform.training.adapter import CPU, TrainedAdapter, check_derived
 from kinoform.training.checkpoint import held
 from kinoform.training.devices import apart
 from kinoform.training.distributed import ProcessGroup, Rank
@@ -106,11 +106,7 @@ class DistillationPlan:
     def train(self, run: TrainingRun) -> TrainedAdapter:
         """See `TrainingPlan`. Raises UsageError when the recipe is not for a model like the base."""
         parts = run.load_parts(self.base)
-        if parts.transformer_specs != self.recipe.transformers:
-            raise UsageError(
-                f"the recipe of the student {self.name} is not for a model like {self.base}; derive it so",
-                code="recipe_mismatch",
-            )
+        check_derived(self.recipe, parts, f"the student {self.name}", self.base)
         with held(run.folder):
             return distil(self, parts, run.folder / "adapter", run.options, processes=run.processes)
 
