@@ -11,7 +11,7 @@ import pytest
 from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.references import InContextReferences
-from kinoform.conditions.standard_inputs import VIDEO
+from kinoform.conditions.standard_inputs import REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.video_to_video import StartVideo
 from kinoform.evaluation.benchmark import ModelUnderTest, benchmark
 from kinoform.evaluation.case import Case, rendered
@@ -25,6 +25,7 @@ from kinoform.media.video import Video
 from kinoform.mini import adapters as mini_adapters
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.recipe import Recipe
+from kinoform.world.caption import SHAPE_PHRASES, words
 from kinoform.world.render import render
 from kinoform.world.sampling import L1, scene_from_seed
 from tests.support.narrowing import some
@@ -60,12 +61,13 @@ def test_perfect_videos_are_right_in_every_task(reader_of_all: Pipeline, paint, 
         "replace reference",
         "all edits",
     }
-    assert {case.name for case in found.cases} == names | {"reference", "no reference", "other reference"}
+    references = {"reference", "no reference", "other reference", "reference or words"}
+    assert {case.name for case in found.cases} == names | references
     for case in found.cases:
         few = {"binding_error", "former_motion"}
         assert all(share.right == (0 if mark in few else share.trials) for mark, share in case.skill.items()), case.name
         assert case.ceiling.keys() == case.skill.keys() and case.left_out == ()
-        given = case.name not in ("text alone", "reference", "no reference", "other reference")
+        given = case.name not in references | {"text alone"}
         assert case.figures == ({"kept_psnr": 100.0} if given else {}) | {"background_drift": 0.0}
         assert case.ceiling_figures == case.figures | {"psnr": 100.0, "foreground_psnr": 100.0}
 
@@ -86,6 +88,22 @@ def test_videos_that_look_at_nothing_are_at_chance(reader_of_all: Pipeline, pain
     for mark in ("colour", "shape", "motion", "background", "identity"):
         right = sum(case.skill[mark].right for case in cases)
         assert right / 60 == pytest.approx(cases[0].chance[mark], abs=0.12), mark
+
+
+def test_a_model_without_references_is_told_in_words(reader_of_all: Pipeline, mini: Pipeline, paint, lossless) -> None:
+    told: list[tuple[str, bool]] = []
+
+    def painted(case: Case) -> np.ndarray:
+        told.append((case.prompt, REFERENCE_IMAGES in case.inputs))
+        return rendered(case.target, SIZE)
+
+    paint(painted)
+    tasks = input_tasks(reader_of_all, ["identity beside words"])
+    sides = [ModelUnderTest(pipeline=each) for each in (reader_of_all, mini)]
+    found = benchmark(sides[0], sides[1:], tasks, count=2)
+    shapes = {word for choices in SHAPE_PHRASES.values() for phrase in choices for word in words(phrase)}
+    assert [(given, bool(shapes & {*words(text)})) for text, given in told] == 2 * [(True, False)] + 2 * [(False, True)]
+    assert found.differences[0]["reference or words"]["identity"].trials == 2
 
 
 def test_the_source_is_no_edit(reader_of_all: Pipeline, paint, lossless) -> None:
@@ -221,7 +239,8 @@ def test_a_first_frame_that_is_imposed_comes_back_as_the_codec_has_it(mini: Pipe
 
 def test_references_and_videos_reach_a_model_that_takes_both(mini: Pipeline) -> None:
     model = put_onto(mini, mini_adapters.vace())
-    assert [task.name for task in input_tasks(model)] == [*EDITS, "insert reference", "replace reference", "identity"]
+    references = ["insert reference", "replace reference", "identity", "identity beside words"]
+    assert [task.name for task in input_tasks(model)] == [*EDITS, *references]
     tasks = input_tasks(model, ["insert reference", "identity"])
     cases = by_name(evaluate(model, tasks, count=1, steps=1).cases)
     assert cases["insert reference"].skill["outside_equal"].right == 1

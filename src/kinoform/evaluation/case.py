@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,7 +26,8 @@ class Case:
     """One video to be made: it shall show the story of `target`, the scene whose rendering a perfect model makes.
 
     `kept` are the pixels of `target` that the inputs give; an edit tells them itself. Each of `joint` is right when
-    all attributes that it lists are. `former` is a story whose motion the video shall not have.
+    all attributes that it lists are. `former` is a story whose motion the video shall not have. `words` is the prompt
+    of a model that takes none of the inputs: it says what they show.
     """
 
     prompt: str
@@ -36,6 +37,12 @@ class Case:
     kept: Bool[np.ndarray, "f h w"] | None = None
     joint: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     former: Story | None = None
+    words: str | None = None
+
+    def given(self, takes: Collection[InputField[Any]]) -> Case:
+        """Return the case for a model that takes these inputs."""
+        inputs = self.inputs.only(takes)
+        return replace(self, inputs=inputs, prompt=self.prompt if inputs or self.words is None else self.words)
 
 
 Draw: TypeAlias = Callable[[np.random.Generator, VideoSize], Mapping[str, Case]]

@@ -177,8 +177,8 @@ def _bench(pipeline: Pipeline, changes: Mapping[str, Any]) -> _Bench:
 
 
 def _request(bench: _Bench, case: Case) -> Any:
-    inputs = case.inputs.only(bench.takes)
-    return bench.pipeline.request(case.prompt, seed=case.seed, inputs=inputs, **bench.changes)
+    given = case.given(bench.takes)
+    return bench.pipeline.request(given.prompt, seed=given.seed, inputs=given.inputs, **bench.changes)
 
 
 def _measured(
@@ -207,7 +207,7 @@ def _measured(
 
 
 def _trial(bench: _Bench, level: Difficulty, case: Case) -> tuple[Trial, Video]:
-    reduced = replace(case, inputs=case.inputs.only(bench.takes))
+    reduced = case.given(bench.takes)
     start = perf_counter()
     made = generated(bench.pipeline, reduced, bench.changes)
     seconds = perf_counter() - start

@@ -96,6 +96,19 @@ def identity(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Ca
     }
 
 
+def identity_beside_words(generator: np.random.Generator, size: VideoSize) -> Mapping[str, Case]:
+    """Draw an image of the object; a model that takes no images is told in words what it shows."""
+    scene = sample_scene(L1, generator, held_out=True)
+    case = Case(
+        prompt=unnamed_caption(scene.story, generator),
+        seed=seed_from(generator),
+        target=scene,
+        joint={"identity": ("colour", "shape")},
+        words=caption(scene.story, generator),
+    )
+    return {"reference or words": _with_reference(case, scene.things[0], generator, size)}
+
+
 def with_another_object(scene: Scene, generator: np.random.Generator) -> Scene:
     """Return the scene with its one object in another colour and another shape."""
     (thing,) = scene.things
@@ -144,6 +157,7 @@ INPUT_TASKS = (
     Task(name="insert reference", needs=_NEEDS_BOTH, stream=114, draw=inserted_reference, level=_PAIRED),
     Task(name="replace reference", needs=_NEEDS_BOTH, stream=115, draw=replaced_reference),
     *IDENTITY_TASKS,
+    Task(name="identity beside words", needs=frozenset({REFERENCE_IMAGES}), stream=121, draw=identity_beside_words),
 )
 
 
