@@ -126,9 +126,8 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.training.distillation": "DistillationPlan Prompts",
         "kinoform.training.optimizer": "OptimizerSpec AdamSpec MuonSpec Schedule every_matrix no_matrix",
         "kinoform.training.ema": "EMASpec",
-        "kinoform.training.objective": (
-            "Levels LevelSampling LevelRange flow_matching_loss predict_velocity velocity_target"
-        ),
+        "kinoform.training.levels": "Levels LevelSampling LevelRange",
+        "kinoform.training.objective": "flow_matching_loss predict_velocity velocity_target",
         "kinoform.training.distributed": "Rank",
         "kinoform.training.rng": "step_generator",
         "kinoform.training.metrics": "Measurement read_metrics",

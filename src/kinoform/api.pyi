@@ -228,11 +228,11 @@ from kinoform.training.distillation import DistillationPlan as DistillationPlan
 from kinoform.training.distillation import Prompts as Prompts
 from kinoform.training.distributed import Rank as Rank
 from kinoform.training.ema import EMASpec as EMASpec
+from kinoform.training.levels import LevelRange as LevelRange
+from kinoform.training.levels import Levels as Levels
+from kinoform.training.levels import LevelSampling as LevelSampling
 from kinoform.training.metrics import Measurement as Measurement
 from kinoform.training.metrics import read_metrics as read_metrics
-from kinoform.training.objective import LevelRange as LevelRange
-from kinoform.training.objective import Levels as Levels
-from kinoform.training.objective import LevelSampling as LevelSampling
 from kinoform.training.objective import flow_matching_loss as flow_matching_loss
 from kinoform.training.objective import predict_velocity as predict_velocity
 from kinoform.training.objective import velocity_target as velocity_target

@@ -14,7 +14,7 @@ from kinoform.recipe import Recipe
 from kinoform.recipes.load import load
 from kinoform.training.adapter import AdapterPlan
 from kinoform.training.ema import EMASpec
-from kinoform.training.objective import LevelSampling
+from kinoform.training.levels import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
 from kinoform.world.sampling import L1

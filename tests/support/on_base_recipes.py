@@ -14,7 +14,7 @@ from kinoform.models.context import ReferenceContext, ReferenceEncoderSpec
 from kinoform.models.dit import DiTSpec
 from kinoform.recipe import Recipe
 from kinoform.training.ema import EMASpec
-from kinoform.training.objective import LevelSampling
+from kinoform.training.levels import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
 from kinoform.world.caption import vocabulary

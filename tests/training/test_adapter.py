@@ -23,8 +23,8 @@ from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adap
 from kinoform.training.devices import moved
 from kinoform.training.distributed import Rank, SingleProcess
 from kinoform.training.frozen import FrozenParts
+from kinoform.training.levels import LevelSampling
 from kinoform.training.loop import Learner
-from kinoform.training.objective import LevelSampling
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.world.sampling import L1

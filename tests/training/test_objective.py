@@ -3,14 +3,8 @@ import torch
 
 from kinoform.solvers.experts import expert_at, ranges_of
 from kinoform.solvers.levels import noised, shifted
-from kinoform.training.objective import (
-    LevelRange,
-    LevelSampling,
-    flow_matching_loss,
-    shifted_uniform,
-    timesteps,
-    velocity_target,
-)
+from kinoform.training.levels import LevelRange, LevelSampling
+from kinoform.training.objective import flow_matching_loss, timesteps, velocity_target
 from kinoform.types import Level
 from tests.support.refusals import refused
 
@@ -19,7 +13,7 @@ NOISE = torch.randn(5, 3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
 
 
 def draw(shape: tuple[int, ...], shift: float, *, stratified: bool = False, seed: int = 0) -> torch.Tensor:
-    return shifted_uniform(shape, shift, torch.Generator().manual_seed(seed), stratified=stratified)
+    return LevelSampling(shift=shift, stratified=stratified).draw(shape, torch.Generator().manual_seed(seed), 0)
 
 
 def test_the_ends_of_the_path_are_the_data_and_the_noise() -> None:

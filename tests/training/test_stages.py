@@ -21,7 +21,8 @@ from kinoform.ops.patch import grid_of
 from kinoform.recipe import Recipe
 from kinoform.solvers.levels import noised
 from kinoform.training.frozen import FrozenParts
-from kinoform.training.objective import LevelSampling, flow_matching_loss, timesteps
+from kinoform.training.levels import LevelSampling
+from kinoform.training.objective import flow_matching_loss, timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec, step_flops
 from kinoform.types import Conditions

@@ -30,7 +30,8 @@ from kinoform.models.vae import VAE
 from kinoform.ops.patch import grid_of
 from kinoform.training.adapter import AdapterPlan, AdapterStage, Sample
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
-from kinoform.training.objective import LevelSampling, timesteps
+from kinoform.training.levels import LevelSampling
+from kinoform.training.objective import timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
 from kinoform.types import Conditions

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from kinoform.solvers.levels import noised
 from kinoform.training.distributed import ProcessGroup, Rank
+from kinoform.training.levels import LevelSampling
 from kinoform.training.loop import train
-from kinoform.training.objective import LevelSampling, flow_matching_loss
+from kinoform.training.objective import flow_matching_loss
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import RunOptions, TrainingSpec
 

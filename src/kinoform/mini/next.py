@@ -17,7 +17,7 @@ from kinoform.mini.training.plan import Plan
 from kinoform.models.vae22 import VAE22Spec
 from kinoform.recipe import Recipe
 from kinoform.training.ema import EMASpec
-from kinoform.training.objective import LevelSampling
+from kinoform.training.levels import LevelSampling
 from kinoform.training.optimizer import AdamSpec, MuonSpec, OptimizerSpec, Schedule
 from kinoform.training.stage import TrainingSpec
 

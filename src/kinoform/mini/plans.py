@@ -37,7 +37,7 @@ from kinoform.recipe import Recipe
 from kinoform.training.adapter import AdapterPlan, Samples
 from kinoform.training.distillation import DistillationPlan
 from kinoform.training.ema import EMASpec
-from kinoform.training.objective import LevelSampling
+from kinoform.training.levels import LevelSampling
 from kinoform.training.optimizer import AdamSpec, MuonSpec, OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
 from kinoform.world.caption import vocabulary

@@ -36,8 +36,9 @@ from kinoform.training.collate import collate, group_similar
 from kinoform.training.devices import apart
 from kinoform.training.distributed import ProcessGroup, Rank
 from kinoform.training.frozen import CodecOnly, EncoderPlan, FrozenParts, TrainedEncoder
+from kinoform.training.levels import Levels
 from kinoform.training.loop import finished
-from kinoform.training.objective import Levels, TrainableModel, predict_velocity, velocity_target
+from kinoform.training.objective import TrainableModel, predict_velocity, velocity_target
 from kinoform.training.plan import TrainingRun, shared
 from kinoform.training.rng import step_generator
 from kinoform.training.stage import RunOptions, TrainingSpec, step_flops

@@ -23,7 +23,8 @@ from kinoform.ops.patch import Patch
 from kinoform.solvers.levels import noised
 from kinoform.training.distributed import Rank
 from kinoform.training.frozen import CodecOnly, FrozenParts, TrainedEncoder
-from kinoform.training.objective import Levels, flow_matching_loss, predict_velocity
+from kinoform.training.levels import Levels
+from kinoform.training.objective import flow_matching_loss, predict_velocity
 from kinoform.training.rng import step_generator
 from kinoform.training.stage import step_flops
 from kinoform.types import Conditions, Latents, Velocity
