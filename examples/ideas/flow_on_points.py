@@ -50,7 +50,10 @@ class PointsStage:
         with seeded(self.config.seed):
             self._net = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
                                       nn.Linear(width, 2))  # fmt: skip
-        self.samples_per_step, self._flops = self.config.batch, step_flops(self.loss, self.batch(0), rank)
+        self._flops = step_flops(self.loss, self.batch(0), rank)
+
+    def samples(self, step: int) -> int:
+        return self.config.batch
 
     def modules(self) -> nn.Module:
         return self._net

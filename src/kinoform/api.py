@@ -122,7 +122,9 @@ PUBLIC: dict[str, dict[str, str]] = {
     "Training": {
         "kinoform.training.plan": "TrainingPlan TrainingRun TrainingResult StagePlan TrainedModule",
         "kinoform.training.stage": "Stage SampledStage TrainingSpec RunOptions step_flops",
-        "kinoform.training.adapter": "AdapterPlan Sample Samples",
+        "kinoform.training.adapter": "AdapterPlan",
+        "kinoform.training.examples": "Samples",
+        "kinoform.datasets.sample": "Sample",
         "kinoform.training.distillation": "DistillationPlan Prompts",
         "kinoform.training.optimizer": "OptimizerSpec AdamSpec MuonSpec Schedule every_matrix no_matrix",
         "kinoform.training.ema": "EMASpec",

@@ -49,6 +49,7 @@ from kinoform.conditions.standard_inputs import STRENGTH as STRENGTH
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO
 from kinoform.conditions.vace import Vace as Vace
 from kinoform.conditions.video_to_video import StartVideo as StartVideo
+from kinoform.datasets.sample import Sample as Sample
 from kinoform.errors import FitError as FitError
 from kinoform.errors import Interrupted as Interrupted
 from kinoform.errors import KinoformError as KinoformError
@@ -222,12 +223,11 @@ from kinoform.solvers.schedule import TimestepRange as TimestepRange
 from kinoform.solvers.unipc import UniPC as UniPC
 from kinoform.solvers.varying_text import read_schedule as read_schedule
 from kinoform.training.adapter import AdapterPlan as AdapterPlan
-from kinoform.training.adapter import Sample as Sample
-from kinoform.training.adapter import Samples as Samples
 from kinoform.training.distillation import DistillationPlan as DistillationPlan
 from kinoform.training.distillation import Prompts as Prompts
 from kinoform.training.distributed import Rank as Rank
 from kinoform.training.ema import EMASpec as EMASpec
+from kinoform.training.examples import Samples as Samples
 from kinoform.training.levels import LevelRange as LevelRange
 from kinoform.training.levels import Levels as Levels
 from kinoform.training.levels import LevelSampling as LevelSampling

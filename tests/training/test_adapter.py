@@ -19,7 +19,7 @@ from kinoform.mini.training.dataset import ReferenceSamples
 from kinoform.models.in_context import InContextImages
 from kinoform.models.lora import BLOCKS, LoRASpec, adapters_of, bare
 from kinoform.recipes.load import load
-from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
+from kinoform.training.adapter import CPU, AdapterPlan, train_adapter
 from kinoform.training.devices import moved
 from kinoform.training.distributed import Rank, SingleProcess
 from kinoform.training.frozen import FrozenParts
@@ -27,6 +27,7 @@ from kinoform.training.levels import LevelSampling
 from kinoform.training.loop import Learner
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
+from kinoform.training.tuning_stage import AdapterStage
 from kinoform.world.sampling import L1
 from tests.support.refusals import refused
 
@@ -53,7 +54,7 @@ def frozen() -> FrozenParts:
 
 def stage(plan: AdapterPlan, rank: Rank | None = None) -> AdapterStage:
     base = parts().transformer(plan.precision, CPU)
-    return AdapterStage(plan, base, frozen(), base_hash="of the base", rank=rank)
+    return AdapterStage(plan, base, plan.examples(frozen()), base_hash="of the base", rank=rank)
 
 
 def short(steps: int = 3) -> AdapterPlan:

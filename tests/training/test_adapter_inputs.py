@@ -17,6 +17,7 @@ from kinoform.conditions.coerce import to_inputs
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, STANDARD_INPUTS, VIDEO
+from kinoform.datasets.sample import Sample
 from kinoform.loading.additions import with_additions
 from kinoform.media.types import InputVideo
 from kinoform.mini import plans
@@ -24,8 +25,10 @@ from kinoform.pipelines.generate import encode_inputs, encode_prompts
 from kinoform.pipelines.machine import Machine
 from kinoform.pipelines.pipeline import Pipeline
 from kinoform.pipelines.request import Request
-from kinoform.training.adapter import AdapterStage, Sample
+from kinoform.training.adapter import AdapterPlan
+from kinoform.training.examples import DrawnExamples
 from kinoform.training.frozen import FrozenParts
+from kinoform.training.tuning_stage import AdapterStage
 from tests.support.narrowing import some
 from tests.support.refusals import refused
 
@@ -49,13 +52,24 @@ def base() -> Pipeline:
 
 
 @cache
-def stage(name: str) -> AdapterStage:
-    parts, plan = base().parts, PLANS[name]
+def plan_of(name: str) -> AdapterPlan:
+    return replace(PLANS[name], batch=2, dropout=0.0, precision=torch.float32)
+
+
+@cache
+def examples(name: str) -> DrawnExamples:
+    parts = base().parts
     frozen = FrozenParts(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
-    small = replace(plan, batch=2, dropout=0.0, precision=torch.float32)
-    return AdapterStage(small, parts.transformer(torch.float32, CPU), frozen, base_hash=parts.fingerprint())
+    return plan_of(name).examples(frozen)
+
+
+@cache
+def stage(name: str) -> AdapterStage:
+    parts = base().parts
+    transformer = parts.transformer(torch.float32, CPU)
+    return AdapterStage(plan_of(name), transformer, examples(name), base_hash=parts.fingerprint())
 
 
 @cache
@@ -90,23 +104,23 @@ def test_a_training_sees_what_a_request_gives(name: str) -> None:
     for kind, sample in samples(name).items():
         asked = requested(name, sample, as_arrays(sample.inputs))
         assert asked.video == PLANS[name].video, kind
-        assert same(stage(name).encode_inputs(sample), encoded(asked)), kind
+        assert same(examples(name).condition(sample), encoded(asked)), kind
         rows = encode_prompts(base().parts, [asked], MACHINE, lambda progress: None)[0][0]
-        assert torch.equal(stage(name)._frozen.rows([sample.prompt]), rows), kind
+        assert torch.equal(examples(name).rows([sample.prompt]), rows), kind
 
 
 @pytest.mark.parametrize("name", ["frames", "vace", "in_context"])
 def test_a_training_sees_what_files_give(name: str, tmp_path: Path) -> None:
     sample = samples(name)[max(samples(name), key=len)]
     asked = requested(name, sample, from_files(sample.inputs, tmp_path))
-    assert same(stage(name).encode_inputs(sample), encoded(asked))
+    assert same(examples(name).condition(sample), encoded(asked))
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_batch_holds_each_sample_as_it_is_alone(name: str) -> None:
     """Groups of those that fill the same doors alike; nothing is lost between them."""
     trained, drawn = stage(name), PLANS[name].samples.draw(0, 2, PLANS[name].video)
-    wanted = [list(doors(trained.encode_inputs(sample))) for sample in drawn]
+    wanted = [list(doors(examples(name).condition(sample))) for sample in drawn]
     found = []
     for group in trained.batch(0):
         count = len(group.x)

@@ -5,6 +5,7 @@ from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES
 from kinoform.conditions.standard_inputs import VIDEO as VIDEO_INPUT
+from kinoform.datasets.sample import Sample
 from kinoform.errors import UsageError
 from kinoform.media.types import InputVideo
 from kinoform.mini.training.dataset import (
@@ -14,7 +15,6 @@ from kinoform.mini.training.dataset import (
     ReferenceSamples,
     UnmaskedSamples,
 )
-from kinoform.training.adapter import Sample
 from kinoform.world.parse import parse
 from kinoform.world.portrait import GROUNDS
 from kinoform.world.reader import read

@@ -15,11 +15,12 @@ from kinoform.mini.plans import mini_experts
 from kinoform.models.lora import adapters_of
 from kinoform.recipes.load import load
 from kinoform.solvers.experts import expert_at
-from kinoform.training.adapter import CPU, AdapterPlan, AdapterStage, train_adapter
+from kinoform.training.adapter import CPU, AdapterPlan, train_adapter
 from kinoform.training.frozen import FrozenParts
 from kinoform.training.metrics import read_metrics
 from kinoform.training.snapshot import read_snapshot, write_snapshot
 from kinoform.training.stage import RunOptions
+from kinoform.training.tuning_stage import AdapterStage
 from kinoform.types import Level
 from tests.support.expert_recipes import ADDRESS, plan
 from tests.support.refusals import refused
@@ -36,7 +37,8 @@ def stage(made: AdapterPlan, expert: int = 0) -> AdapterStage:
     frozen = FrozenParts(
         codec=parts().codec(CPU), tokenizer=parts().tokenizer(), text_encoder=parts().text_encoder(torch.float32, CPU)
     )
-    return AdapterStage(made, parts().transformer(made.precision, CPU), frozen, base_hash="of mini", expert=expert)
+    base = parts().transformer(made.precision, CPU)
+    return AdapterStage(made, base, made.examples(frozen), base_hash="of mini", expert=expert)
 
 
 def test_each_learns_at_the_levels_at_which_it_generates() -> None:

@@ -15,6 +15,7 @@ from kinoform.conditions.protocols import Conditioner, VideoSize
 from kinoform.conditions.references import ContextReferences, InContextReferences, LatentFeatures
 from kinoform.conditions.standard_inputs import FRAMES, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import Vace
+from kinoform.datasets.sample import Sample
 from kinoform.loading.additions import Additions
 from kinoform.media.types import InputImage, InputVideo
 from kinoform.mini.training.dataset import EditSamples, FrameSamples, ReferenceSamples
@@ -28,12 +29,13 @@ from kinoform.models.tokenizer import build_word_tokenizer, load_tokenizer
 from kinoform.models.vace_blocks import VaceBlocks
 from kinoform.models.vae import VAE
 from kinoform.ops.patch import grid_of
-from kinoform.training.adapter import AdapterPlan, AdapterStage, Sample
+from kinoform.training.adapter import AdapterPlan
 from kinoform.training.frozen import FrozenParts, TrainedEncoder
 from kinoform.training.levels import LevelSampling
 from kinoform.training.objective import timesteps
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec
+from kinoform.training.tuning_stage import AdapterStage
 from kinoform.types import Conditions
 from kinoform.world.parse import parse
 from kinoform.world.sampling import L1, L3
@@ -127,7 +129,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> FrozenParts:
 
 @pytest.fixture
 def stage(base: DiT, frozen: FrozenParts) -> Make:
-    return lambda made, **changes: AdapterStage(made, base, frozen, base_hash="of the base", **changes)
+    return lambda made, **changes: AdapterStage(made, base, made.examples(frozen), base_hash="of the base", **changes)
 
 
 def untold(samples: Sequence[Sample] = ALL) -> Same:
@@ -182,7 +184,7 @@ def test_what_is_told_weighs_more(stage: Make) -> None:
 
 def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:
     with refused("base_prompt_behind_images"):
-        stage(WAYS["side blocks"])
+        stage(WAYS["side blocks"]).batch(0)
     assert stage(replace(WAYS["side blocks"], samples=untold())).batch(0)[0].condition.constraints.prefix_frames == 1
 
 
@@ -256,7 +258,7 @@ def test_a_stream_begins_with_what_its_reader_learnt(precision: torch.dtype, bas
     low = cast_weights(Additions().apply(base), precision)
     assert isinstance(low, DiT)
     encoder = TrainedEncoder(stream="reference", weights=learnt.state_dict(), frozen=False, report={})
-    trained = AdapterStage(made, low, frozen, base_hash="of the base", encoder=encoder)
+    trained = AdapterStage(made, low, made.examples(frozen), base_hash="of the base", encoder=encoder)
     found = trained.modules().model.context["reference"].state_dict()
     assert found.keys() == learnt.state_dict().keys()
     assert all(torch.equal(value, found[name]) for name, value in learnt.state_dict().items())

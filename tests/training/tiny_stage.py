@@ -46,7 +46,6 @@ class TinyStage:
         self, config: TinyConfig | None = None, *, at: Callable[[int], object] | None = None, rank: Rank | None = None
     ) -> None:
         self.config, self._rank = config or TinyConfig(), rank or Rank()
-        self.samples_per_step = self.config.samples
         self.poisoned: dict[int, float] = {}
         self.sampled: list[tuple[int, Tensor]] = []
         self._at = at
@@ -55,6 +54,9 @@ class TinyStage:
             torch.manual_seed(self.config.seed)
             layers = nn.Linear(7, width), nn.GELU(), nn.Dropout(0.2), nn.Linear(width, width), nn.GELU()
             self.net = nn.Sequential(*layers, nn.Linear(width, 6))
+
+    def samples(self, step: int) -> int:
+        return self.config.samples
 
     def modules(self) -> nn.Module:
         return self.net

@@ -34,9 +34,10 @@ from kinoform.models.context import PseudoWordContext, ReferenceContext
 from kinoform.models.lora import BLOCKS, LoRASpec
 from kinoform.models.vae import VAESpec
 from kinoform.recipe import Recipe
-from kinoform.training.adapter import AdapterPlan, Samples
+from kinoform.training.adapter import AdapterPlan
 from kinoform.training.distillation import DistillationPlan
 from kinoform.training.ema import EMASpec
+from kinoform.training.examples import Samples
 from kinoform.training.levels import LevelSampling
 from kinoform.training.optimizer import AdamSpec, MuonSpec, OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import TrainingSpec

@@ -157,8 +157,10 @@ class DistillationStage:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self._model, self._segments = TrainableModel(model), plan.segments()
-        self.samples_per_step = plan.batch
         self._flops = self._count(self.batch(0))
+
+    def samples(self, step: int) -> int:
+        return self._plan.batch
 
     def modules(self) -> TrainableModel:
         return self._model

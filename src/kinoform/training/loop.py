@@ -234,7 +234,7 @@ class _Run:
         return replace(
             now,
             step=now.step + 1,
-            samples=now.samples + self.stage.samples_per_step,
+            samples=now.samples + self.stage.samples(now.step),
             flops=now.flops + self.stage.flops(now.step),
             seconds=seconds,
             skipped=now.skipped + (not finite),

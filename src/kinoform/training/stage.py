@@ -26,8 +26,9 @@ class Stage(Protocol):
         """All that decides the outcome, seeds included, as frozen dataclasses and plain values."""
         ...
 
-    @property
-    def samples_per_step(self) -> int: ...
+    def samples(self, step: int) -> int:
+        """Return the number of samples of a step, of all processes together."""
+        ...
 
     def flops(self, step: int) -> float:
         """Return the floating-point operations of a step; see `step_flops`."""
@@ -40,8 +41,8 @@ class Stage(Protocol):
     def batch(self, step: int) -> Any:
         """Data, noise and levels of one step: a pure function of the step's index and of seeds in `config`.
 
-        In a group of processes it is a part of that step's data, of equal size in every process; `samples_per_step` and
-        `flops` count the whole. It must not touch the global generators; it is called once ahead of the step.
+        In a group of processes it is a part of that step's data, of equal size in every process; `samples` and `flops`
+        count the whole. It must not touch the global generators; it is called once ahead of the step.
         It is made on the CPU, whatever the device, as tensors in dictionaries, lists, tuples and dataclasses.
         """
         ...

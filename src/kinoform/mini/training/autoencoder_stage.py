@@ -70,8 +70,10 @@ class AutoencoderStage:
         self._vae = new_autoencoder(config)
         self._last: tuple[int, Tensor, Tensor] | None = None
         latents, _ = self._vae.encode(self.batch(0).pixels)
-        self.samples_per_step = config.batch
         self._flops = 3.0 * count_flops(lambda: self._vae.decode(latents))
+
+    def samples(self, step: int) -> int:
+        return self.config.batch
 
     def modules(self) -> nn.Module:
         return self._vae

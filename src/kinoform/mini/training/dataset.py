@@ -16,9 +16,10 @@ from kinoform.conditions.inputs import NO_INPUTS, Inputs
 from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace_inputs import extend, inpaint
+from kinoform.datasets.sample import Sample
 from kinoform.media.types import InputImage, InputVideo, Mask
 from kinoform.models.codec import to_signed
-from kinoform.training.adapter import Sample, Samples
+from kinoform.training.examples import Samples
 from kinoform.world.caption import caption, unnamed_caption
 from kinoform.world.components import boxed, dilate
 from kinoform.world.pairs import KINDS, Pair, covered, draw_pair

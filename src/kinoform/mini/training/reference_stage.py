@@ -61,7 +61,7 @@ class _ReferenceStage:
     """Base of both stages: images of objects, and their rows."""
 
     def __init__(self, config: ReferenceEncoderConfig, parts: FrozenParts) -> None:
-        self.config, self.samples_per_step = config, config.batch
+        self.config = config
         self._encoders = CodecOnly(parts.codec)
 
     def _rows(self, thing: Thing, generator: np.random.Generator, *, off_palette: bool) -> Float[Tensor, "1 n w"]:
@@ -102,6 +102,9 @@ class AttributeStage(_ReferenceStage):
     @property
     def embedding(self) -> nn.Module:
         return self._classifier.embedding
+
+    def samples(self, step: int) -> int:
+        return self.config.batch
 
     def modules(self) -> ReferenceClassifier:
         return self._classifier
@@ -160,6 +163,9 @@ class TextualInversionStage(_ReferenceStage):
         with seeded(config.seed):
             self.embedding = config.stream.build(config.dim, config.eps)
         self._flops = step_flops(self.loss, self.batch(0))
+
+    def samples(self, step: int) -> int:
+        return self.config.batch
 
     def modules(self) -> nn.Module:
         return self.embedding

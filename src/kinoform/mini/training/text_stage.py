@@ -60,8 +60,10 @@ class TextStage:
             assert isinstance(classifier, nn.Linear)
             nn.init.normal_(classifier.weight, std=0.02, generator=generator)
             nn.init.zeros_(classifier.bias)
-        self.samples_per_step = config.batch
         self._flops = step_flops(self.loss, self.batch(0))
+
+    def samples(self, step: int) -> int:
+        return self.config.batch
 
     def modules(self) -> nn.Module:
         return self._classifier

@@ -145,9 +145,11 @@ class TransformerStage:
             encoder.load_into(self._model.model)
         nn.init.normal_(self._model.probe.linear.weight, std=0.02, generator=generator)
         nn.init.zeros_(self._model.probe.linear.bias)
-        self.samples_per_step = config.batch
         self._flops: dict[VideoSize, float] = {}
         self.flops(0)
+
+    def samples(self, step: int) -> int:
+        return self.config.batch
 
     def modules(self) -> nn.Module:
         return self._model
