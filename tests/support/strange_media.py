@@ -12,7 +12,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, ColorTrc
 from PIL import Image
 
-from kinoform.media.decoder_client import Decoded, _received
+from kinoform.media.decoder_client import Decoded, received
 from kinoform.media.decoder_process import Job, decode
 
 SRGB = {"color_primaries": 1, "color_trc": 1, "colorspace": 1}
@@ -26,7 +26,7 @@ def decoded_here(job: Job) -> Decoded:
     out = io.BytesIO()
     decode(job, out)
     out.seek(0)
-    return _received(out)
+    return received(out)
 
 
 def write_video(

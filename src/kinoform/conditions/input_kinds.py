@@ -16,6 +16,7 @@ from kinoform.errors import UsageError
 from kinoform.numbers import Number, Whole, real_of, whole_of
 
 if TYPE_CHECKING:
+    from kinoform.media.decoder_client import Decoder
     from kinoform.media.types import InputFile, InputImage, InputVideo, Mask, Origin
 
 T_co = TypeVar("T_co", covariant=True)
@@ -32,6 +33,8 @@ class ReadOptions:
     `num_frames` frames of each are read, None for all. `fit_mask` brings masks of any size to that of their video;
     where all is read to its `end`, also masks of any length. `others` are the inputs read so far, by name. `pick` names
     the frames to take of a video by their number and rate (None where it is not known), in place of those at `fps`.
+    `start` is the first frame that is taken of videos and masks, counted at that rate. `decoder` decodes files, each in
+    a new process where it is None.
     """
 
     fps: Number | None = None
@@ -40,6 +43,8 @@ class ReadOptions:
     end: bool = False
     others: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     pick: Callable[[int, float | None], Sequence[int]] | None = None
+    start: Whole = 0
+    decoder: Decoder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +127,7 @@ class ImageKind(_OneFileKind["InputImage"]):
     def read(self, value: Any, name: str, options: ReadOptions) -> InputImage:
         from kinoform.media.coerce import image_of
 
-        return image_of(value)
+        return image_of(value, decoder=options.decoder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +144,7 @@ class ImagesKind(InputKind["tuple[InputImage, ...]"]):
     def read(self, value: Any, name: str, options: ReadOptions) -> tuple[InputImage, ...]:
         from kinoform.media.coerce import image_of
 
-        return tuple(image_of(item) for item in value)
+        return tuple(image_of(item, decoder=options.decoder) for item in value)
 
     def check(self, value: Any, name: str) -> Any:
         return tuple(value)
@@ -202,7 +207,7 @@ class NumberedImagesKind(InputKind["Mapping[int, InputImage]"]):
             if number in images:
                 same = "".join(f"; {name} is frame {at}" for name, at, _ in self.named)
                 raise UsageError(f"frame {number} is given twice{same}", code="frame_given_twice")
-            images[number] = image_of(item)
+            images[number] = image_of(item, decoder=options.decoder)
         return images
 
     def check(self, value: Any, name: str) -> Any:
@@ -234,8 +239,10 @@ class VideoKind(_OneFileKind["InputVideo"]):
         from kinoform.media.coerce import clip_of, frames_of
 
         if options.pick is not None and options.fps is not None:
-            return frames_of(clip_of(value), options.pick, fps=options.fps)
-        return clip_of(value, fps=options.fps, num_frames=options.num_frames)
+            return frames_of(clip_of(value, decoder=options.decoder), options.pick, fps=options.fps)
+        return clip_of(
+            value, fps=options.fps, num_frames=options.num_frames, start=options.start, decoder=options.decoder
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +262,10 @@ class MaskKind(_OneFileKind["Mask"]):
         from kinoform.media.coerce import mask_of
 
         video = options.others.get(self.of or "")
-        mask = mask_of(value, fps=options.fps, num_frames=options.num_frames, video=video)
+        mask = mask_of(
+            value, fps=options.fps, num_frames=options.num_frames, start=options.start, video=video,
+            decoder=options.decoder,
+        )  # fmt: skip
         return mask if video is None else fitted_mask(mask, video, fit=options.fit_mask, whole=options.end)
 
 

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from kinoform.errors import UsageError
+from kinoform.media.decoder_client import Decoder
 from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.image_decoder import pixels_of
 from kinoform.media.paint import Paint, flat
@@ -36,7 +37,7 @@ EXACT = Fraction(1, 10**9)
 """The tick of times that no file has rounded."""
 
 
-def image_of(value: object) -> InputImage:
+def image_of(value: object, *, decoder: Decoder | None = None) -> InputImage:
     """Return an InputImage itself, or one of a file name, a Pillow image, or an array [h, w], [h, w, 3] or [h, w, 4].
 
     Arrays are uint8, or floats in 0..1. Warns of transparency, behind which white is put. Raises UsageError for
@@ -45,22 +46,24 @@ def image_of(value: object) -> InputImage:
     if isinstance(value, InputImage):
         return value
     if isinstance(value, str | os.PathLike):
-        return read_image(value)
+        return read_image(value, decoder=decoder)
     with _warnings_of("the image") as warn:
         return InputImage(pixels=flat(_pixels(value, "an image", warn), warn))
 
 
 def clip_of(
-    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, sound: bool = False
-) -> InputVideo:
+    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
+    sound: bool = False, decoder: Decoder | None = None,
+) -> InputVideo:  # fmt: skip
     """Return an InputVideo of one, a Video, a file name, an array [f, h, w, 3 or 4], or a sequence for `image_of`.
 
-    `fps`, `num_frames` and `sound` are as in `read_clip`; arrays and sequences have no times, as images in a folder.
+    `fps`, `num_frames`, `start`, `sound` and `decoder` are as in `read_clip`; arrays and sequences have no times, as
+    images in a folder.
     Warns and raises UsageError as `read_clip` and `image_of` do, and for other values.
     """
     if isinstance(value, str | os.PathLike):
-        return read_clip(value, fps=fps, num_frames=num_frames, sound=sound)
-    options = decode_options(fps, num_frames)
+        return read_clip(value, fps=fps, num_frames=num_frames, start=start, sound=sound, decoder=decoder)
+    options = decode_options(fps, num_frames, start=start)
     if isinstance(value, InputVideo):
         return _resampled(value, options)
     if (isinstance(value, np.ndarray) and value.ndim == 4) or isinstance(value, list | tuple):
@@ -88,18 +91,19 @@ def frames_of(clip: InputVideo, pick: Callable[[int, float | None], Sequence[int
 
 
 def mask_of(
-    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, video: InputVideo | None = None
-) -> Mask:
+    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
+    video: InputVideo | None = None, decoder: Decoder | None = None,
+) -> Mask:  # fmt: skip
     """Return a Mask of one, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of images.
 
-    Arrays may have 3 or 4 channels as their last axis. They are uint8, bool, or floats in 0..1. `fps` and
-    `num_frames` are as in `read_mask`. A mask in the size that the frames of `video` have in their file, before they
-    are turned and stretched as they are shown, is turned and stretched too, and it is said.
+    Arrays may have 3 or 4 channels as their last axis. They are uint8, bool, or floats in 0..1. `fps`,
+    `num_frames`, `start` and `decoder` are as in `read_mask`. A mask in the size that the frames of `video` have in
+    their file, before they are turned and stretched as they are shown, is turned and stretched too, and it is said.
     Raises UsageError as `read_mask` does, for a mask without white, and for other values.
     """
     if isinstance(value, str | os.PathLike):
-        return _standing(read_mask(value, fps=fps, num_frames=num_frames), video)
-    max_frames = decode_options(fps, num_frames).num_frames
+        return _standing(read_mask(value, fps=fps, num_frames=num_frames, start=start, decoder=decoder), video)
+    options = decode_options(fps, num_frames, start=start)
     if isinstance(value, Mask):
         mask = value
     elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and _is_several(value)):
@@ -107,6 +111,9 @@ def mask_of(
         mask = Mask(values=_stacked((_painted(item, paint) for item in value), "a mask"))
     else:
         mask = Mask(values=_painted(value, Paint())[None])
+    if options.start and len(mask.values) > 1:
+        mask = replace(mask, values=mask.values[options.start :])
+    max_frames = options.num_frames
     if max_frames is not None and len(mask.values) > max_frames:
         warnings.warn(f"{mask.name} is cut to {max_frames} frames", stacklevel=2)
         mask = Mask(values=mask.values[:max_frames], origin=mask.origin)
@@ -161,7 +168,7 @@ def _warnings_of(name: str) -> Iterator[Warn]:
 
 
 def _resampled(clip: InputVideo, options: DecodeOptions) -> InputVideo:
-    if options.fps is None and options.num_frames is None:
+    if options.fps is None and options.num_frames is None and not options.start:
         return clip
     own = None if clip.fps is None else Fraction(clip.fps)
     stays = [Fraction(0) if own is None else 1 / own] * len(clip.frames) if clip.times is None else clip.times.stays

@@ -5,11 +5,13 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from io import BufferedIOBase, BufferedReader
+from math import ceil
 from threading import Timer
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -17,13 +19,18 @@ from kinoform.errors import KinoformError, UsageError
 from kinoform.media import limits
 from kinoform.media.decoder_process import Job
 from kinoform.media.paths import printable
-from kinoform.media.resample import Times
+from kinoform.media.resample import Times, exact_rate
 from kinoform.media.upright import Stance
+
+T = TypeVar("T")
 
 LONGEST_LINE = 2**20
 """Bytes of a message that are read: it tells of one file, at most the times of all its frames."""
 
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from MODULE import main; main()"
+
+LARGEST_COUNT = 2**31
+"""Frames that a header may promise; what is read is limited where it is read."""
 
 GRACE = 10
 """Seconds to start the process, beyond those to decode."""
@@ -45,8 +52,60 @@ class Decoded:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a file says of its frames: their number, and the size that the first one has when it is shown.
+
+    `seconds` is how long they last, None for images without times, which are written in units of `tick` seconds.
+    `counted` tells that the file does not say, and that all frames were decoded to count them.
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    seconds: Fraction | None
+    tick: Fraction
+    counted: bool
+
+    def frames_at(self, fps: float) -> int:
+        """Return how many frames `read_clip` gives at a rate, as far as the file says the truth."""
+        if self.seconds is None:
+            return self.num_frames
+        return max(ceil((self.seconds - self.tick / 2) * exact_rate(fps)), 1)
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Whatever decodes the files of strangers in other processes.
+
+    Its methods raise UsageError when a file cannot be read, or takes too much time or memory.
+    """
+
+    def decoded(self, job: Job) -> Decoded:
+        """Decode the frames of a job."""
+        ...
+
+    def header(self, job: Job) -> Header:
+        """Return what the file of a job says of its frames, of which one is decoded, or all to count them."""
+        ...
+
+
+class ProcessEach:
+    """`Decoder` with a new process for each job: for few files."""
+
+    def decoded(self, job: Job) -> Decoded:
+        return decoded(job)
+
+    def header(self, job: Job) -> Header:
+        return _ran(replace(job, header=True), received_header)
+
+
 def decoded(job: Job) -> Decoded:
     """Decode the frames of a job. Raises UsageError when a file cannot be read, or takes too much time or memory."""
+    return _ran(job, received)
+
+
+def _ran(job: Job, receive: Callable[[BufferedIOBase], T]) -> T:
     command = isolated("kinoform.media.decoder_process")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         clock = Timer(limits.MAX_DECODING + GRACE, process.kill)
@@ -55,10 +114,10 @@ def decoded(job: Job) -> Decoded:
         try:
             process.stdin.write(job.written())
             process.stdin.close()
-            return _received(process.stdout)
+            return receive(process.stdout)
         except (EOFError, BrokenPipeError) as error:
             process.stdout.close()  # ends a process that still writes
-            raise _failure(process.wait(), job.name) from error
+            raise failure(process.wait(), job.name) from error
         finally:
             clock.cancel()
             process.kill()
@@ -70,7 +129,7 @@ def isolated(module: str) -> list[str]:
     return [sys.executable, "-I", "-c", START.replace("MODULE", module), folders]
 
 
-def _received(stream: BufferedIOBase) -> Decoded:
+def received(stream: BufferedIOBase) -> Decoded:
     """Check and join the messages of the process, which a hostile file may have taken over.
 
     Raises EOFError for other messages or an early end, and UsageError for a fault of the file.
@@ -89,8 +148,7 @@ def _received(stream: BufferedIOBase) -> Decoded:
             raise EOFError
         count += 1
     end = _line(stream, dict)
-    if letter == b"x" and isinstance(end.get("error"), str):
-        raise UsageError(printable(end["error"]), code=_code(end.get("code")))
+    _check_refusal(letter, end)
     notes, fps = end.get("notes"), end.get("fps")
     if letter != b"e" or not count or not isinstance(notes, list) or not isinstance(fps, float | int | None):
         raise EOFError
@@ -100,6 +158,36 @@ def _received(stream: BufferedIOBase) -> Decoded:
         has_audio=end.get("has_audio") is True, stance=_stance(end.get("stance")),
         notes=tuple(printable(str(item)) for item in notes),
     )  # fmt: skip
+
+
+def received_header(stream: BufferedIOBase) -> Header:
+    """Check the only message of a job that asks for the header. Raises as `received` does."""
+    letter = stream.read(1)
+    says = _line(stream, dict)
+    _check_refusal(letter, says)
+    count, size, seconds = says.get("frames"), says.get("size"), _fraction(says.get("seconds"))
+    tick = _fraction(says.get("tick"))
+    if letter != b"p" or not _integers([count], 1) or not _integers(size, 2) or tick is None:
+        raise EOFError
+    if not 0 < count <= LARGEST_COUNT or not 0 < min(size) <= max(size) < 2**16:
+        raise EOFError
+    return Header(
+        num_frames=count, height=size[0], width=size[1], seconds=seconds, tick=tick,
+        counted=says.get("counted") is True,
+    )  # fmt: skip
+
+
+def _check_refusal(letter: bytes, end: dict[str, Any]) -> None:
+    if letter == b"x" and isinstance(end.get("error"), str):
+        raise UsageError(printable(end["error"]), code=_code(end.get("code")))
+
+
+def _fraction(listed: object) -> Fraction | None:
+    if listed is None:
+        return None
+    if not _integers(listed, 2) or listed[0] < 0 or listed[1] <= 0 or max(listed) > 2**63:
+        raise EOFError
+    return Fraction(*listed)
 
 
 def _times(listed: object, count: int) -> Times | None:
@@ -150,7 +238,8 @@ def _shape(sides: list[Any]) -> list[int]:
     return sides
 
 
-def _failure(code: int, name: str) -> KinoformError:
+def failure(code: int, name: str) -> KinoformError:
+    """Return the error of a process that ended with a code, below 0 by a signal, before it had decoded a file."""
     if code < 0:  # ended by a signal: from the clock, a limit, or its own crash
         bounds = f"{limits.MAX_DECODING} s and {limits.MAX_MEMORY // 2**30} GiB"
         return UsageError(

@@ -1,7 +1,8 @@
 """The process that decodes a stranger's files: a job comes in as JSON, frames go out as bytes, and nothing else.
 
 Messages out begin with a letter: `h` JSON of the frames' shape, once; `f` one frame; then `e` JSON of the rate and
-of what is to be said, or `x` JSON of what is wrong, a sentence about the file and its code. JSON ends with its line.
+of what is to be said, or `x` JSON of what is wrong, a sentence about the file and its code; for a job that asks for the
+header alone, `p` JSON of that. JSON ends with its line.
 """
 
 import json
@@ -18,7 +19,7 @@ import numpy as np
 from kinoform.errors import UsageError
 from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.image_decoder import open_image
-from kinoform.media.limits import MAX_DECODING, MAX_MEMORY
+from kinoform.media.limits import MAX_DECODING, MAX_FRAMES, MAX_MEMORY
 from kinoform.media.resample import (
     DecodeOptions,
     FrameSource,
@@ -28,6 +29,7 @@ from kinoform.media.resample import (
     resample_frames,
     sides,
     times,
+    too_many,
 )
 from kinoform.media.sniff import FIRST, sniff_format
 
@@ -36,18 +38,23 @@ try:
 except ImportError:  # Windows; there, only the time limit of the process that waits for this one protects
     resource = None
 
+FINEST = 10**9
+"""The finest part of a second in which lengths are told."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """Files to decode: one video or image, or the images of a folder in order.
 
-    `names` is what errors call each, and `name` the whole.
+    `names` is what errors call each, and `name` the whole; `header`: what the file says of its frames is asked for,
+    and none of them.
     """
 
     name: str
     paths: list[str]
     names: list[str]
     options: DecodeOptions = field(default_factory=DecodeOptions)
+    header: bool = False
 
     def written(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -60,7 +67,11 @@ class Job:
 
 def main() -> None:
     """Do the job that standard input describes."""
-    job, out = Job.read(sys.stdin.buffer.read()), os.fdopen(1, "wb")
+    answer(Job.read(sys.stdin.buffer.read()), os.fdopen(1, "wb"))
+
+
+def answer(job: Job, out: BufferedIOBase) -> None:
+    """Confine this process for good, and write all messages of a job to `out`."""
     confine()
     try:
         decode(job, out)
@@ -77,13 +88,14 @@ def confine() -> None:
 def decode(job: Job, out: BufferedIOBase) -> None:
     """Write the messages of a job to `out`, but for `x`, in whose place UsageError is raised."""
     notes: dict[str, None] = {}  # each once, in order
+    write = _write_header if job.header else _write
     with _named(job.name):
         if len(job.paths) > 1:
             frames = _images(job, notes.setdefault)
-            _write(FrameSource(size=(1, 1), frames=frames, count=len(job.paths)), job.options, notes, out)
+            write(FrameSource(size=(1, 1), frames=frames, count=len(job.paths)), job.options, notes, out)
             return
         with open(job.paths[0], "rb") as file:
-            _write(_single(file, job.options, notes.setdefault), job.options, notes, out)
+            write(_single(file, job.options, notes.setdefault), job.options, notes, out)
 
 
 @contextmanager
@@ -157,6 +169,37 @@ def _write(source: FrameSource, options: DecodeOptions, notes: dict[str, None], 
             "has_audio": source.has_audio,
             "stance": stats.stance and [*stats.stance.coded, *stats.stance.matrix],
             "notes": list(notes),
+        },
+    )
+
+
+def _write_header(source: FrameSource, options: DecodeOptions, notes: dict[str, None], out: BufferedIOBase) -> None:
+    """Write what the source says, with the size of its first frame as it is shown; count frames if it does not say."""
+    stats = FrameTimingStats()
+    frames = stats.count(source.frames)
+    first = next(frames, None)
+    if first is None:
+        raise UnsupportedFile("has no frame; give another video", code="media_no_video")
+    height, width = first.pixels().shape[:2]
+    count, seconds, counted = source.count, source.seconds, False
+    if source.tick and (count is None or not (source.rate or seconds)):
+        for _ in frames:
+            if stats.frames > MAX_FRAMES:
+                raise too_many(stats.frames)
+        count, seconds, counted = stats.frames, stats.end, True
+    length = None
+    if source.tick:
+        length = count / source.rate if source.rate and not counted and count else seconds
+    exact = length and length.limit_denominator(FINEST)
+    _send(
+        out,
+        b"p",
+        {
+            "frames": count or 1,
+            "size": [height, width],
+            "seconds": exact and [exact.numerator, exact.denominator],
+            "tick": [source.tick.numerator, source.tick.denominator],
+            "counted": counted,
         },
     )
 

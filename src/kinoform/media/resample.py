@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -115,13 +115,15 @@ class DecodeOptions:
     """Options of reading a file.
 
     `single`: the first frame alone; `mask`: the painted area instead of colours, [h, w, 1]; `fps`: the rate to take
-    a video at, None for its own; `num_frames`: at most so many.
+    a video at, None for its own; `num_frames`: at most so many, from the frame `start` on, counted at that rate (a
+    single frame begins anywhere).
     """
 
     single: bool = False
     mask: bool = False
     fps: float | None = None
     num_frames: int | None = None
+    start: int = 0
 
     @property
     def max_frames(self) -> int | None:
@@ -171,6 +173,7 @@ def resample_frames(
     frames = stats.count(source.frames)
     if options.fps is not None and source.tick:
         frames = at_rate(frames, exact_rate(options.fps), source.tick)
+    frames = _from(options.start, frames) if options.start and not (source.count == 1 and not source.tick) else frames
     count, shape, pixels, shown = 0, None, np.empty(0), None
     paint = Paint(lossy=source.lossy) if options.mask else None
     for frame in frames:
@@ -204,8 +207,10 @@ def times(source: FrameSource, options: DecodeOptions, stats: FrameTimingStats, 
     """Return the times of the `count` frames that were read, where they are the file's own and not even."""
     if options.fps is not None or options.single or not source.tick or not count or stats.even(source.tick):
         return None
-    begins = stats.begins[:count]
-    return times_from(begins, stats.begins[count] if count < stats.frames else stats.end, source.tick)
+    first, end = options.start, options.start + count
+    begins = [begin - stats.begins[first] for begin in stats.begins[first:end]]
+    finish = stats.begins[end] if end < stats.frames else stats.end
+    return times_from(begins, finish - stats.begins[first], source.tick)
 
 
 def sides(shape: tuple[int, ...]) -> str:
@@ -220,9 +225,7 @@ def _check_header(source: FrameSource, options: DecodeOptions) -> None:
     if count is None:
         count = int(seconds * source.rate) if seconds is not None and source.rate else 0
     if options.max_frames is None and count > MAX_FRAMES:
-        raise UnsupportedFile(
-            f"has {count} frames; at most {MAX_FRAMES} are read; cut it first", code="media_too_large"
-        )
+        raise too_many(count)
     if options.fps is not None and seconds is not None:
         count = int(seconds * exact_rate(options.fps))
     expected = count if options.max_frames is None else min(count, options.max_frames)
@@ -247,6 +250,22 @@ def _check_amount(count: int, shape: tuple[int, ...]) -> None:
             f"(ffmpeg -i IN -frames:v {fits} OUT) or make it smaller",
             code="media_too_large",
         )
+
+
+def _from(start: int, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
+    """Leave out the frames before `start`. Raises UnsupportedFile where there are no others."""
+    first = next(islice(frames, start, None), None)
+    if first is None:
+        raise UnsupportedFile(
+            f"ends before frame {start}, from which it is to be read; begin earlier", code="start_beyond_end"
+        )
+    yield first
+    yield from frames
+
+
+def too_many(count: int) -> UnsupportedFile:
+    """Return the refusal of a file with so many frames."""
+    return UnsupportedFile(f"has {count} frames; at most {MAX_FRAMES} are read; cut it first", code="media_too_large")
 
 
 def _too_long(seconds: Fraction) -> UnsupportedFile:
