@@ -16,7 +16,7 @@ from kinoform.errors import UsageError
 from kinoform.numbers import Number, Whole, real_of, whole_of
 
 if TYPE_CHECKING:
-    from kinoform.media.decoder_client import Decoder
+    from kinoform.media.decoder_client import MediaDecoder
     from kinoform.media.types import InputFile, InputImage, InputVideo, Mask, Origin
 
 T_co = TypeVar("T_co", covariant=True)
@@ -44,7 +44,7 @@ class ReadOptions:
     others: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     pick: Callable[[int, float | None], Sequence[int]] | None = None
     start: Whole = 0
-    decoder: Decoder | None = None
+    decoder: MediaDecoder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from kinoform.errors import UsageError
-from kinoform.media.decoder_client import Decoder
+from kinoform.media.decoder_client import MediaDecoder
 from kinoform.media.diagnostics import UnsupportedFile, Warn
 from kinoform.media.image_decoder import pixels_of
 from kinoform.media.paint import Paint, flat
@@ -37,7 +37,7 @@ EXACT = Fraction(1, 10**9)
 """The tick of times that no file has rounded."""
 
 
-def image_of(value: object, *, decoder: Decoder | None = None) -> InputImage:
+def image_of(value: object, *, decoder: MediaDecoder | None = None) -> InputImage:
     """Return an InputImage itself, or one of a file name, a Pillow image, or an array [h, w], [h, w, 3] or [h, w, 4].
 
     Arrays are uint8, or floats in 0..1. Warns of transparency, behind which white is put. Raises UsageError for
@@ -53,7 +53,7 @@ def image_of(value: object, *, decoder: Decoder | None = None) -> InputImage:
 
 def clip_of(
     value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
-    sound: bool = False, decoder: Decoder | None = None,
+    sound: bool = False, decoder: MediaDecoder | None = None,
 ) -> InputVideo:  # fmt: skip
     """Return an InputVideo of one, a Video, a file name, an array [f, h, w, 3 or 4], or a sequence for `image_of`.
 
@@ -92,7 +92,7 @@ def frames_of(clip: InputVideo, pick: Callable[[int, float | None], Sequence[int
 
 def mask_of(
     value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
-    video: InputVideo | None = None, decoder: Decoder | None = None,
+    video: InputVideo | None = None, decoder: MediaDecoder | None = None,
 ) -> Mask:  # fmt: skip
     """Return a Mask of one, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of images.
 

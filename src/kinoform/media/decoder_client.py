@@ -53,8 +53,8 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """What a file says of its frames: their number, and the size that the first one has when it is shown.
+class MediaHeader:
+    """Header of a file, as far as it tells of frames: how many there are, and the size of the first as it is shown.
 
     `seconds` is how long they last, None for images without times, which are written in units of `tick` seconds.
     `counted` tells that the file does not say, and that all frames were decoded to count them.
@@ -75,8 +75,8 @@ class Header:
 
 
 @runtime_checkable
-class Decoder(Protocol):
-    """Whatever decodes the files of strangers in other processes.
+class MediaDecoder(Protocol):
+    """Decoder of the files of strangers, in other processes.
 
     Its methods raise UsageError when a file cannot be read, or takes too much time or memory.
     """
@@ -85,18 +85,18 @@ class Decoder(Protocol):
         """Decode the frames of a job."""
         ...
 
-    def header(self, job: Job) -> Header:
+    def header(self, job: Job) -> MediaHeader:
         """Return what the file of a job says of its frames, of which one is decoded, or all to count them."""
         ...
 
 
 class ProcessEach:
-    """`Decoder` with a new process for each job: for few files."""
+    """`MediaDecoder` with a new process for each job: for few files."""
 
     def decoded(self, job: Job) -> Decoded:
         return decoded(job)
 
-    def header(self, job: Job) -> Header:
+    def header(self, job: Job) -> MediaHeader:
         return _ran(replace(job, header=True), received_header)
 
 
@@ -160,7 +160,7 @@ def received(stream: BufferedIOBase) -> Decoded:
     )  # fmt: skip
 
 
-def received_header(stream: BufferedIOBase) -> Header:
+def received_header(stream: BufferedIOBase) -> MediaHeader:
     """Check the only message of a job that asks for the header. Raises as `received` does."""
     letter = stream.read(1)
     says = _line(stream, dict)
@@ -171,7 +171,7 @@ def received_header(stream: BufferedIOBase) -> Header:
         raise EOFError
     if not 0 < count <= LARGEST_COUNT or not 0 < min(size) <= max(size) < 2**16:
         raise EOFError
-    return Header(
+    return MediaHeader(
         num_frames=count, height=size[0], width=size[1], seconds=seconds, tick=tick,
         counted=says.get("counted") is True,
     )  # fmt: skip

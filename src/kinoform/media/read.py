@@ -4,7 +4,7 @@ import warnings
 from dataclasses import replace
 
 from kinoform.errors import UsageError
-from kinoform.media.decoder_client import Decoded, Decoder, Header, ProcessEach, decoded
+from kinoform.media.decoder_client import Decoded, MediaDecoder, MediaHeader, ProcessEach, decoded
 from kinoform.media.decoder_process import Job
 from kinoform.media.limits import MAX_FRAMES, RATES
 from kinoform.media.paths import MediaFiles, PathLike, find_files, printable
@@ -16,7 +16,7 @@ WHITE = 128
 """The darkest grey that counts as white."""
 
 
-def read_image(path: PathLike, *, decoder: Decoder | None = None) -> InputImage:
+def read_image(path: PathLike, *, decoder: MediaDecoder | None = None) -> InputImage:
     """Read a png, jpeg or webp file, or the first frame of an animation, turned as its Exif tag says.
 
     The contents decide what a file is, not its name. Warns of what is changed or left out: transparency (white is
@@ -30,7 +30,7 @@ def read_image(path: PathLike, *, decoder: Decoder | None = None) -> InputImage:
 
 def read_clip(
     path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
-    sound: bool = False, decoder: Decoder | None = None,
+    sound: bool = False, decoder: MediaDecoder | None = None,
 ) -> InputVideo:  # fmt: skip
     """Read an mp4, mov, webm or mkv video, a gif or animated webp, a folder of frames, or an image as one frame.
 
@@ -53,7 +53,7 @@ def read_clip(
 
 def read_mask(
     path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
-    decoder: Decoder | None = None,
+    decoder: MediaDecoder | None = None,
 ) -> Mask:  # fmt: skip
     """Read an image or video, white where something changes. Greys stay; of colours the brightness counts.
 
@@ -78,7 +78,7 @@ def decode_options(
     )
 
 
-def painted(path: PathLike, options: DecodeOptions, decoder: Decoder | None = None) -> Mask:
+def painted(path: PathLike, options: DecodeOptions, decoder: MediaDecoder | None = None) -> Mask:
     """Read a mask that may be black: one frame of several, say. Raises UsageError as `read_clip` does."""
     result, origin = _read(path, options, decoder)
     return Mask(values=result.frames[..., 0], origin=origin)
@@ -96,7 +96,7 @@ def with_white(mask: Mask) -> Mask:
     return mask
 
 
-def read_header(path: PathLike, *, decoder: Decoder | None = None) -> tuple[Header, Origin]:
+def read_header(path: PathLike, *, decoder: MediaDecoder | None = None) -> tuple[MediaHeader, Origin]:
     """Return what a file or folder says of its frames, and the hash of its bytes.
 
     Few frames are decoded, unless the file does not say how many it has. Raises UsageError as `read_clip` does; damage
@@ -106,7 +106,7 @@ def read_header(path: PathLike, *, decoder: Decoder | None = None) -> tuple[Head
     return (decoder or ProcessEach()).header(_job(files, DecodeOptions())), files.origin
 
 
-def _read(path: PathLike, options: DecodeOptions, decoder: Decoder | None) -> tuple[Decoded, Origin]:
+def _read(path: PathLike, options: DecodeOptions, decoder: MediaDecoder | None) -> tuple[Decoded, Origin]:
     files = find_files(path)
     if options.single and len(files.paths) > 1:
         raise UsageError(f"{files.name} is a folder of {len(files.paths)} images; give one of them", code="not_a_file")

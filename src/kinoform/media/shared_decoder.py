@@ -18,7 +18,7 @@ from kinoform.media import limits
 from kinoform.media.decoder_client import (
     GRACE,
     Decoded,
-    Header,
+    MediaHeader,
     ProcessEach,
     failure,
     isolated,
@@ -36,7 +36,7 @@ MODULE = "kinoform.media.decoder_server"
 
 
 class SharedDecoder:
-    """`Decoder` that loads its libraries once; a context, at whose end its process ends.
+    """`MediaDecoder` that loads its libraries once; a context, at whose end its process ends.
 
     Every file is decoded in a fork of that process, with the limits of `media.limits`: what a hostile file does ends
     with it, and the next one is decoded as if it were the first. A process that was lost is started anew. Jobs of
@@ -57,11 +57,11 @@ class SharedDecoder:
         self.close()
 
     def decoded(self, job: Job) -> Decoded:
-        """See `Decoder`."""
+        """See `MediaDecoder`."""
         return self._ran(job, received) if hasattr(os, "fork") else ProcessEach().decoded(job)
 
-    def header(self, job: Job) -> Header:
-        """See `Decoder`."""
+    def header(self, job: Job) -> MediaHeader:
+        """See `MediaDecoder`."""
         if not hasattr(os, "fork"):
             return ProcessEach().header(job)
         return self._ran(replace(job, header=True), received_header)
