@@ -85,6 +85,12 @@ COMMANDS = (
         panel=MODELS,
         help="Train the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops.",
     ),
+    CommandEntry(
+        name="cache",
+        panel=MODELS,
+        heeds_settings=False,
+        help="Say what a cache of encoded clips holds, and check it.",
+    ),
 )
 """All commands, in the order of `kinoform --help`."""
 

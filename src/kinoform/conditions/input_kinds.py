@@ -33,8 +33,7 @@ class ReadOptions:
     `num_frames` frames of each are read, None for all. `fit_mask` brings masks of any size to that of their video;
     where all is read to its `end`, also masks of any length. `others` are the inputs read so far, by name. `pick` names
     the frames to take of a video by their number and rate (None where it is not known), in place of those at `fps`.
-    `start` is the first frame that is taken of videos and masks, counted at that rate. `decoder` decodes files, each in
-    a new process where it is None.
+    `start` is the first frame taken of videos and masks, at that rate; `decoder` decodes files, None: a process each.
     """
 
     fps: Number | None = None
