@@ -2,7 +2,8 @@
 
     python examples/make_inputs.py
 
-`inputs/` has the size of the large models, 832x480 and 33 frames; `inputs/mini/` that of the embedded one.
+`inputs/` has the size of the large models, 832x480 and 33 frames; `inputs/mini/` that of the embedded one. `clips/` are
+eight small clips with captions, of objects in a colour that the embedded model has seen on no object: gray.
 """
 
 from dataclasses import replace
@@ -13,6 +14,7 @@ from PIL import Image
 
 from kinoform import Video
 from kinoform.mini import Scene, coverage, parse, place, portrait, render
+from kinoform.world.palette import CYAN, GRAY
 
 TARGET = Path(__file__).parent / "inputs"
 FPS = 16.0
@@ -24,6 +26,19 @@ REFERENCES = {
 }
 LARGE = {"num_frames": 33, "height": 480, "width": 832}
 MINI = {"num_frames": 17, "height": 64, "width": 64}
+CLIPS = {
+    "ball": "a gray ball moves left on a blue background",
+    "star": "a gray star spins on a yellow background",
+    "ring": "a gray ring moves up on a green background",
+    "square": "a gray square moves right on a pink background",
+    "triangle": "a gray triangle bounces on a white background",
+    "cross": "a gray cross moves down on an orange background",
+    "large_ball": "a large gray ball stays still on a red background",
+    "small_star": "a small gray star moves in a circle on a purple background",
+}
+"""Captions of the clips in `clips/`, by their names."""
+
+CLIP = {"num_frames": 17, "height": 128, "width": 128}
 GROWN = 1.25
 """Factor by which the mask is larger than the object, so that its edge changes too."""
 
@@ -33,6 +48,16 @@ def main(target: Path = TARGET) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         make(folder, **size)
         print(folder)
+    make_clips(target.parent / "clips" if target == TARGET else target / "clips")
+
+
+def make_clips(folder: Path) -> None:
+    """Write each clip of CLIPS beside its caption, in a text file of the same name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, caption in CLIPS.items():
+        save_video(folder / f"{name}.mp4", render(in_gray(caption), **CLIP))
+        (folder / f"{name}.txt").write_text(f"{caption}\n", encoding="utf-8")
+    print(folder)
 
 
 def make(folder: Path, *, num_frames: int, height: int, width: int) -> None:
@@ -48,6 +73,13 @@ def make(folder: Path, *, num_frames: int, height: int, width: int) -> None:
     for name, sentence in REFERENCES.items():
         thing, generator = staged(sentence).things[0], np.random.default_rng(SEED)
         save_image(folder / name, portrait(thing, generator, height=height, width=height))
+
+
+def in_gray(caption: str) -> Scene:
+    """Stage a caption of a gray object, which the world has not: one of another colour, painted over."""
+    scene = staged(caption.replace("gray", "cyan"))
+    over = tuple(gray - cyan for gray, cyan in zip(GRAY.rgb, CYAN.rgb, strict=True))
+    return replace(scene, things=tuple(replace(thing, jitter=over) for thing in scene.things))
 
 
 def staged(sentence: str) -> Scene:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kinoform.cli import console
+from kinoform.cli.clip_options import ClipOptions
 from kinoform.cli.inputs import InputOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.options import (
@@ -319,5 +320,5 @@ class CommonOptions:
     show_settings: Annotated[bool, option(PANEL, "Print all settings, and stop.", "--show-settings")] = False
 
 
-GROUPS = (ModelOptions, VideoOptions, MachineOptions, OutputOptions, TrainingOptions, CommonOptions)
+GROUPS = (ModelOptions, VideoOptions, MachineOptions, OutputOptions, TrainingOptions, ClipOptions, CommonOptions)
 """All groups whose options may be settings."""

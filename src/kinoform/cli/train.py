@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinoform.cli import console
+from kinoform.cli.clip_options import ClipOptions, clip_plan
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.option_groups import OutputOptions, TrainingOptions
 from kinoform.cli.options import command, varied
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from kinoform.loading.parts import Parts
     from kinoform.training.plan import TrainingPlan
 
+LORA = "lora"
 PLANS = {
     "mini": "kinoform.mini.plans:mini",
     "mini-factorized": "kinoform.mini.plans:mini_factorized",
@@ -34,22 +37,26 @@ PLANS = {
 
 @command
 def train(
-    model: Annotated[
+    what: Annotated[
         str,
-        typer.Argument(help=f"{', '.join(PLANS)}, or module:function that returns a TrainingPlan."),
+        typer.Argument(help=f"lora with DATA, {', '.join(PLANS)}, or module:function that returns a TrainingPlan."),
     ] = "mini",
+    data: Annotated[
+        Path | None, typer.Argument(help="For lora: a folder of clips with .txt files, or a .jsonl, .csv, .json table.")
+    ] = None,
     *,
-    named: Annotated[ModelOptions, varied(only=("recipe",))],
+    named: Annotated[ModelOptions, varied(without=("vace", "lora", "lora_ignore_unknown"), default={"model": None})],
+    clips: ClipOptions,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the result goes.")] = None,
     snapshot: Annotated[Path | None, typer.Option(help="Folder to write a small copy of the run to, and stop.")] = None,
     from_snapshot: Annotated[Path | None, typer.Option(help="Such a copy, for what has no checkpoint yet.")] = None,
-    machine_options: Annotated[MachineOptions, varied(only=("device",))],
+    machine_options: Annotated[MachineOptions, varied(default={"dtype": "auto"})],
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile what is trained.")] = False,
     training: TrainingOptions,
     results: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
-    """Train the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops."""
+    """Train a LoRA from your clips, the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops."""
     threads, processes, sample_every = training.threads, training.processes, training.sample_every
     if threads < 1 or processes < 1 or sample_every < 0:
         raise UsageError(
@@ -70,7 +77,18 @@ def train(
     from kinoform.training.snapshot import read_snapshot
     from kinoform.training.stage import RunOptions
 
-    plan, address = _plan(model, named.recipe)
+    load_parts = _parts_of
+    if what == LORA:
+        if data is None:
+            raise UsageError("say what to learn: kinoform train lora clips/ --model FOLDER", code="option_missing")
+        pipeline, plan = clip_plan(data, replace(named, model=named.model or "mini"), machine_options, clips, processes)
+        load_parts, address = lambda base: pipeline.parts, None
+    else:
+        if data is not None or named.model is not None:
+            raise UsageError(
+                f"{what} makes its own data and names its own model; only lora takes them", code="options_conflict"
+            )
+        plan, address = _plan(what, named.recipe)
     folder = run or Path("runs") / plan.run_name
     if snapshot is not None:
         _copy(folder, snapshot, results)
@@ -89,7 +107,7 @@ def train(
             save_every=100, sample_every=sample_every, show_progress=not console.streams(),
             on_progress=on_progress, device=machine.device, compile=compiled, snapshot=from_snapshot,
         )  # fmt: skip
-        result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=_parts_of))
+        result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=load_parts))
     result.save(target, recipe=address, force=results.force)
     text = f"{target}\n{json.dumps(result.report, indent=2)}"
     console.result(text, {"output": str(target), **result.report}, as_json=results.as_json)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 
@@ -121,32 +121,71 @@ def train_adapter(
     frozen = FrozenParts(
         codec=parts.codec(CPU), tokenizer=parts.tokenizer(), text_encoder=parts.text_encoder(torch.float32, CPU)
     )
-    examples = plan.examples(frozen)
-    options = replace(options or RunOptions(), sample_every=0)
     Rank(0, processes).slice(plan.batch)  # refused here rather than in every process
-    base_hash, trained = parts.fingerprint(), dict[str, tuple[DiT, dict[str, object]]]()
-    for expert, (name, load) in enumerate(zip(expert_names(experts), parts.transformers, strict=True)):
-        base, place = load(plan.precision, CPU), folder if experts == 1 else folder.with_name(f"{folder.name}-{name}")
-        encoder = None if plan.encoder is None else plan.encoder.train(base, frozen, place / "encoder", options)
-        trained[name] = shared(processes, _train, options, plan, base, examples, base_hash, encoder, place, expert)
-    reports = {name: report for name, (_, report) in trained.items()}
+    tuned = tune(plan, plan.training, parts, plan.examples(frozen), folder, options, processes, plan.encoder, frozen)
     return TrainedAdapter(
         name=plan.name,
         base=plan.base,
-        base_hash=base_hash,
+        base_hash=parts.fingerprint(),
         additions=plan.recipe.additions,
-        transformers=tuple(transformer for transformer, _ in trained.values()),
-        report=reports if experts > 1 else the_only(tuple(reports.values())),
+        transformers=tuple(transformer for transformer, _ in tuned.values()),
+        report=report_of(tuned),
     )
 
 
-def _train(
-    group: ProcessGroup, options: RunOptions, plan: AdapterPlan, base: DiT, examples: Examples, base_hash: str,
-    encoder: TrainedEncoder | None, folder: Path, expert: int,
-) -> tuple[DiT, dict[str, object]]:  # fmt: skip
-    stage = AdapterStage(plan, base, examples, base_hash=base_hash, encoder=encoder, rank=group.rank, expert=expert)
-    module, report = finished(stage, folder, plan.training, options, group)
+Tuned = dict[str, tuple[DiT, dict[str, object]]]
+"""Each transformer with what it learnt, averaged, and how far its training went, by the name of the expert."""
+
+
+def tune(
+    plan: TuningSpec, training: TrainingSpec, parts: Parts, examples: Examples, folder: Path,
+    options: RunOptions | None = None, processes: int = 1, encoder: EncoderPlan | None = None,
+    frozen: FrozenParts | None = None,
+) -> Tuned:  # fmt: skip
+    """Train each transformer below `folder`, one after the other; `encoder` needs the `frozen` parts.
+
+    Of several experts each has a folder beside it: `adapter-high` beside `adapter`. Raises what `train` raises.
+    """
+    options, names, tuned = replace(options or RunOptions(), sample_every=0), expert_names(len(parts.transformers)), {}
+    for expert, (name, load) in enumerate(zip(names, parts.transformers, strict=True)):
+        base, place = (
+            load(plan.precision, CPU),
+            folder if len(names) == 1 else folder.with_name(f"{folder.name}-{name}"),
+        )
+        trained = None
+        if encoder is not None and frozen is not None:
+            trained = encoder.train(base, frozen, place / "encoder", options)
+        stage = _TuningStage(plan, training, base, examples, parts.fingerprint(), trained, place, expert)
+        tuned[name] = shared(processes, _train, options, stage)
+    return tuned
+
+
+def report_of(tuned: Tuned) -> Mapping[str, object]:
+    """Return the report of the only transformer, or those of several by their names."""
+    reports = {name: report for name, (_, report) in tuned.items()}
+    return reports if len(reports) > 1 else the_only(tuple(reports.values()))
+
+
+class _TuningStage(NamedTuple):
+    """All that a process needs to make its stage."""
+
+    plan: TuningSpec
+    training: TrainingSpec
+    base: DiT
+    examples: Examples
+    base_hash: str
+    encoder: TrainedEncoder | None
+    folder: Path
+    expert: int
+
+
+def _train(group: ProcessGroup, options: RunOptions, told: _TuningStage) -> tuple[DiT, dict[str, object]]:
+    stage = AdapterStage(
+        told.plan, told.base, told.examples, base_hash=told.base_hash, encoder=told.encoder, rank=group.rank,
+        expert=told.expert,
+    )  # fmt: skip
+    module, report = finished(stage, told.folder, told.training, options, group)
     assert isinstance(module, TrainableModel)
-    if encoder is not None:
-        report["encoder"] = encoder.report
+    if told.encoder is not None:
+        report["encoder"] = told.encoder.report
     return module.model, report

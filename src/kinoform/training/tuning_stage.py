@@ -60,6 +60,11 @@ class TuningSpec:
     precision: torch.dtype = torch.float32
 
     @property
+    def deciding(self) -> dict[str, object]:
+        """All that decides the weights but the recipe, as plain values; the loop knows its own settings."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("recipe", "training")}
+
+    @property
     def video(self) -> VideoSize:
         """The size of the recipe's videos."""
         return VideoSize(num_frames=self.recipe.num_frames, height=self.recipe.height, width=self.recipe.width)
@@ -67,8 +72,7 @@ class TuningSpec:
 
 def deciding(plan: TuningSpec, base_hash: str, expert: int = 0) -> dict[str, object]:
     """Return all of a plan that decides an expert's weights, and the hash of the base; no settings of generation."""
-    recipe = plan.recipe
-    values = {item.name: getattr(plan, item.name) for item in fields(plan) if item.name not in ("recipe", "training")}
+    recipe, values = plan.recipe, plan.deciding
     parts = {name: getattr(recipe, name) for name in ("additions", "conditioners", "negative_prompt")}
     own = {"transformer": recipe.transformers[expert], "levels": levels_of(plan, expert)}
     return {"base_hash": base_hash, **values, **parts, **own, "video": plan.video}
@@ -128,7 +132,7 @@ class AdapterStage:
         first = self._examples.alike(step)
         if first not in self._flops:
             batch = moved(self.batch(first), next(self._model.parameters()).device)
-            with kept_randomness(), torch.no_grad():
+            with kept_randomness():
                 self._flops[first] = step_flops(self.loss, batch, self._rank)
         return self._flops[first]
 

@@ -1,0 +1,164 @@
+"""Options of a training from people's own clips, and the plan that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from kinoform.cli import console
+from kinoform.cli.model_options import MachineOptions, ModelOptions
+from kinoform.cli.options import SETTING, one_of, option
+from kinoform.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from kinoform.datasets.clips import ClipRule
+    from kinoform.pipelines.pipeline import Pipeline
+    from kinoform.training.clip_plan import ClipPlan
+    from kinoform.training.stage import TrainingSpec
+
+CLIPS, LEARNING = "Clips", "Learning"
+RULES = ("head", "middle", "random", "sliding", "all")
+FORMATS = ("comfy", "diffusers", "kohya")
+USUAL_WIDTH, USUAL_RATE = 1536, 1e-4
+BUDGET = 32_768
+"""Tokens of a batch: one clip of 81 frames of 832x480, or eight small ones."""
+
+LEAST_STEPS, STEPS_OF_CLIP, MOST_STEPS = 400, 20, 3000
+SEED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipOptions:
+    """How a dataset becomes clips and batches, and how a LoRA learns them."""
+
+    clips: Annotated[
+        str, option(CLIPS, "head, middle, random=4, sliding=8 (frames), or all.", complete=one_of(RULES)), SETTING
+    ] = "head"
+    clip_frames: Annotated[
+        str | None, option(CLIPS, "Frames of a clip, or several as 17,33: the most that a video fills."), SETTING
+    ] = None
+    clip_size: Annotated[
+        str | None, option(CLIPS, "WIDTHxHEIGHT, whose area clips of other proportions get."), SETTING
+    ] = None
+    one_size: Annotated[bool, option(CLIPS, "Crop all clips to that size.", "--one-size"), SETTING] = False
+    batch_size: Annotated[int, option(CLIPS, "Most clips in a batch."), SETTING] = 8
+    batch_tokens: Annotated[int, option(CLIPS, "Most tokens in a batch; a larger clip is alone."), SETTING] = BUDGET
+    rank: Annotated[int, option(LEARNING, "Rank of the LoRA."), SETTING] = 32
+    alpha: Annotated[float | None, option(LEARNING, "Scale alpha / rank; else as the rank."), SETTING] = None
+    learning_rate: Annotated[
+        float | None, option(LEARNING, f"Of AdamW; else {USUAL_RATE:g}, more where a model is narrow."), SETTING
+    ] = None
+    training_steps: Annotated[int | None, option(LEARNING, "Steps; else by the number of clips."), SETTING] = None
+    caption_dropout: Annotated[float, option(LEARNING, "Share of the prompts that are left out."), SETTING] = 0.1
+    lora_format: Annotated[str, option(LEARNING, "comfy, diffusers or kohya.", complete=one_of(FORMATS)), SETTING] = (
+        "comfy"
+    )
+
+    def check(self) -> None:
+        """Raise UsageError for numbers out of range."""
+        for name, value, low, high in (
+            ("--batch-size", self.batch_size, 1, 10_000),
+            ("--batch-tokens", self.batch_tokens, 1, 10**9),
+            ("--rank", self.rank, 1, 4096),
+            ("--training-steps", 1 if self.training_steps is None else self.training_steps, 1, 10**7),
+            ("--caption-dropout", self.caption_dropout, 0, 1),
+            ("--learning-rate", 1.0 if self.learning_rate is None else self.learning_rate, 1e-9, 1),
+        ):
+            if not low <= value <= high:
+                raise UsageError(f"{name} must be from {low:g} to {high:g}, not {value:g}", code="value_out_of_range")
+
+    def lengths(self, usual: int) -> tuple[int, ...]:
+        """Return the frames of clips. Raises UsageError for text that is no list of numbers."""
+        if self.clip_frames is None:
+            return (usual,)
+        words = [word.strip() for word in self.clip_frames.split(",")]
+        if not all(word.isdecimal() and 0 < int(word) < 100_000 for word in words):
+            raise UsageError(
+                f"--clip-frames {self.clip_frames[:40]!r} is no number of frames; write 81, or 17,33", code="bad_value"
+            )
+        return tuple(sorted({int(word) for word in words}))
+
+    def rule(self) -> ClipRule:
+        """Return the rule of clips. Raises UsageError for a name that none has, or a bad number behind it."""
+        from kinoform.datasets.clips import Everything, Head, Middle, RandomClips, Sliding
+
+        name, _, number = self.clips.partition("=")
+        if number and not (number.isdecimal() and 0 < int(number) < 100_000):
+            raise UsageError(f"--clips {self.clips[:40]!r}: {number[:20]!r} is no number above 0", code="bad_value")
+        given = int(number) if number else None
+        rules: dict[str, ClipRule] = {
+            "head": Head(), "middle": Middle(), "all": Everything(),
+            "random": RandomClips() if given is None else RandomClips(count=given),
+            "sliding": Sliding() if given is None else Sliding(stride=given),
+        }  # fmt: skip
+        if name not in rules or (number and name not in ("random", "sliding")):
+            raise UsageError(f"no rule of clips {self.clips[:40]!r}; {nearest(name[:40], rules)}", code="unknown_name")
+        return rules[name]
+
+
+def clip_plan(
+    data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions, processes: int
+) -> tuple[Pipeline, ClipPlan]:
+    """Open dataset and model, choose the clips, and return the model with the plan. Raises UsageError."""
+    asked.check()
+    rule = asked.rule()
+    from kinoform.cli.progress import stages
+    from kinoform.cli.values import size_of
+    from kinoform.conditions.protocols import Units
+    from kinoform.conditions.standard_inputs import FRAMES
+    from kinoform.conversion.lora_files import lora_format
+    from kinoform.datasets.buckets import BatchSize, buckets_of
+    from kinoform.datasets.clips import choose_clips
+    from kinoform.datasets.open import open_dataset
+    from kinoform.datasets.survey import survey
+    from kinoform.models.lora import LoRASpec
+    from kinoform.training.clip_plan import ClipPlan
+    from kinoform.training.levels import LevelSampling
+
+    dialect, dataset = lora_format(asked.lora_format), open_dataset(data)
+    dataset.check_captions()
+    pipeline = named.load(machine)
+    recipe, units = pipeline.recipe, Units(stride=pipeline.parts.codec_spec.stride, patch=pipeline.parts.patch)
+    dataset.check_inputs(frozenset(pipeline.inputs), recipe.name)
+    width, height = size_of(asked.clip_size, "--clip-size")
+    width, height = width or recipe.width, height or recipe.height
+    buckets = buckets_of(height, width, units, one=asked.one_size)
+    with stages({"survey": "looking at the clips"}) as on_progress:
+        surveys = list(survey(dataset, recipe.fps, lambda done, total: on_progress("survey", done, total)))
+    clips = choose_clips(
+        dataset, surveys, rule=rule, lengths=asked.lengths(recipe.num_frames), buckets=buckets, units=units,
+        fps=recipe.fps, seed=SEED,
+    )  # fmt: skip
+    for note in clips.notes:
+        console.note(note)
+    plan = ClipPlan(
+        name="lora",
+        recipe=recipe,
+        lora=LoRASpec(rank=asked.rank, alpha=asked.alpha),
+        levels=LevelSampling(),
+        dropout=asked.caption_dropout,
+        precision=pipeline.machine.dtype,
+        seed=SEED,
+        base=str(named.model),
+        clips=clips,
+        batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size, processes=processes),
+        training=spec_of(asked, len(clips.clips), recipe.transformers[0].dim),
+        dialect=dialect,
+        known=(0,) if FRAMES in pipeline.inputs else (),
+    )
+    return pipeline, plan
+
+
+def spec_of(asked: ClipOptions, clips: int, width: int) -> TrainingSpec:
+    """Return the settings of the loop: AdamW, warmed up, constant, then falling; matrices of a narrow model, of which
+    each number has to move further, learn faster."""
+    from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
+    from kinoform.training.stage import TrainingSpec
+
+    rate = asked.learning_rate or USUAL_RATE * max(1.0, USUAL_WIDTH / width)
+    steps = asked.training_steps or min(MOST_STEPS, max(LEAST_STEPS, STEPS_OF_CLIP * clips))
+    return TrainingSpec(
+        schedule=Schedule(warmup=min(20, steps // 10), total=steps),
+        optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=rate), hidden=no_matrix),
+    )

@@ -1,0 +1,223 @@
+"""Clips of a dataset: which frames of each item are learnt, in which size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from kinoform.conditions.protocols import Units, VideoSize
+from kinoform.datasets.buckets import Buckets
+from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.survey import Survey
+from kinoform.errors import UsageError
+
+MAX_BAD = 0.1
+"""Share of the items that may be unreadable before a training is refused."""
+
+
+@runtime_checkable
+class ClipRule(Protocol):
+    """Choice of the clips of one video, by value."""
+
+    def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
+        """Return the first frames of clips of `length` frames in a video of `frames`, at least as many, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The first frames."""
+
+    def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
+        """See `ClipRule`."""
+        return [0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Middle:
+    """The frames in the middle."""
+
+    def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
+        """See `ClipRule`."""
+        return [(frames - length) // 2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomClips:
+    """At most `count` clips anywhere, drawn once: they stay the same throughout a training, and can be cached."""
+
+    count: int = 4
+
+    def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
+        """See `ClipRule`."""
+        places = frames - length + 1
+        return sorted(generator.choice(places, size=min(self.count, places), replace=False).tolist())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sliding:
+    """A clip every `stride` frames, as long as they fit."""
+
+    stride: int = 8
+
+    def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
+        """See `ClipRule`."""
+        return list(range(0, frames - length + 1, self.stride))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Everything:
+    """Clips one behind the other; the last one ends with the video, and may share frames with the one before."""
+
+    def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
+        """See `ClipRule`."""
+        last = frames - length
+        return [*range(0, last, length), last]
+
+
+RULES: dict[str, Callable[..., ClipRule]] = {
+    "head": Head, "middle": Middle, "random": RandomClips, "sliding": Sliding, "all": Everything,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """Frames of an item from `start` on, in the size in which they are learnt; `hashes` are those of its files."""
+
+    item: DatasetItem
+    start: int
+    size: VideoSize
+    fps: float
+    hashes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.item.name} from frame {self.start}" if self.start else self.item.name
+
+    @property
+    def key(self) -> str:
+        """A name for its pixels and inputs, 32 hexadecimal digits; the caption is no part of it."""
+        told = (self.hashes, tuple(self.item.files), self.start, self.size, self.fps)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipList:
+    """Clips of a dataset in order, and in sentences what was skipped or taken otherwise."""
+
+    clips: tuple[Clip, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """A name for clips and captions together, 16 hexadecimal digits."""
+        told = [(clip.key, clip.item.caption, clip.item.repeats) for clip in self.clips]
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+    @property
+    def buckets(self) -> dict[VideoSize, int]:
+        """The number of clips of each size."""
+        return dict(Counter(clip.size for clip in self.clips))
+
+
+def choose_clips(
+    dataset: Dataset,
+    surveys: Sequence[Survey | UsageError],
+    *,
+    rule: ClipRule,
+    lengths: Sequence[int],
+    buckets: Buckets,
+    units: Units,
+    fps: float,
+    seed: int,
+) -> ClipList:
+    """Choose clips, of each item in the longest of the `lengths` that it fills; an image is a clip of one frame.
+
+    `surveys` tell each item's size and frames at `fps`, or what is wrong with it. Raises UsageError when too many items
+    cannot be read, for videos that are shorter than every length, for the same file twice, and for a length that is
+    not 1 + n * the codec's stride in time.
+    """
+    _check_lengths(lengths, units)
+    notes = _bad_items(dataset, surveys)
+    readable = [
+        (item, survey) for item, survey in zip(dataset.items, surveys, strict=True) if isinstance(survey, Survey)
+    ]
+    _check_short(readable, lengths)
+    notes += _twice(readable)
+    clips: list[Clip] = []
+    trimmed: list[int] = []
+    for number, (item, survey) in enumerate(readable):
+        length = 1 if survey.still else max(each for each in lengths if each <= survey.num_frames)
+        height, width = buckets.of(survey.height, survey.width)
+        size = VideoSize(num_frames=length, height=height, width=width)
+        starts = rule.starts(survey.num_frames, length, np.random.default_rng([seed, number]))
+        trimmed += [survey.num_frames - length] if len(starts) == 1 and survey.num_frames > length else []
+        clips += [Clip(item=item, start=start, size=size, fps=fps, hashes=survey.hashes) for start in starts]
+    if trimmed:
+        notes.append(f"of {len(trimmed)} videos up to {max(trimmed)} frames are not learnt; --clips takes more of them")
+    resampled = {survey.fps for _, survey in readable if survey.fps is not None and abs(survey.fps - fps) > 0.01}
+    if resampled:
+        rates = ", ".join(f"{rate:g}" for rate in sorted(resampled)[:5])
+        notes.append(f"videos at {rates} frames per second are taken at {fps:g}, the rate of the model")
+    return ClipList(clips=tuple(clips), notes=(*dataset.notes, *notes))
+
+
+def _check_lengths(lengths: Iterable[int], units: Units) -> None:
+    stride = units.stride[0]
+    for length in lengths:
+        if length < 1 or (length - 1) % stride:
+            below = max(1, length - (length - 1) % stride)
+            raise UsageError(
+                f"clips of {length} frames cannot be encoded: give 1 + {stride} n, such as {below} or {below + stride}",
+                code="frames_not_legal",
+            )
+
+
+def _bad_items(dataset: Dataset, surveys: Sequence[Survey | UsageError]) -> list[str]:
+    bad = [
+        (item.name, fault) for item, fault in zip(dataset.items, surveys, strict=True) if isinstance(fault, UsageError)
+    ]
+    if len(bad) > max(1, MAX_BAD * len(dataset.items)) or len(bad) == len(dataset.items):
+        raise UsageError(
+            f"{len(bad)} of {len(dataset.items)} items of {dataset.path} cannot be read, first: {bad[0][1]}",
+            code="dataset_damaged",
+        )
+    return [f"{name} is left out: {fault}" for name, fault in bad]
+
+
+def _check_short(readable: Iterable[tuple[DatasetItem, Survey]], lengths: Sequence[int]) -> None:
+    short = [
+        (survey.num_frames, item.name)
+        for item, survey in readable
+        if not survey.still and survey.num_frames < min(lengths)
+    ]
+    if short:
+        least, name = min(short)
+        raise UsageError(
+            f"{len(short)} videos have fewer frames than a clip of {min(lengths)}: {name} has {least} at the model's "
+            "rate; give --frames a smaller number beside it, or take these videos out",
+            code="clips_too_short",
+        )
+
+
+def _twice(readable: Iterable[tuple[DatasetItem, Survey]]) -> list[str]:
+    """Name targets that are the same bytes; refuse a source that is its target."""
+    seen: dict[str, str] = {}
+    notes: list[str] = []
+    for item, survey in readable:
+        own = survey.hashes[0]
+        if item.source is not None and own in survey.hashes[1:]:
+            raise UsageError(
+                f"the source and the target of {item.name} are the same file: copying is all that could be learnt",
+                code="sample_unchanged",
+            )
+        if own in seen:
+            notes.append(f"{item.name} is the same file as {seen[own]}, and counts twice")
+        seen.setdefault(own, item.name)
+    return notes

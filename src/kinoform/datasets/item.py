@@ -1,0 +1,94 @@
+"""Items of a dataset: the files of each by their role, and its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kinoform.conditions.inputs import InputField
+from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
+from kinoform.errors import UsageError
+
+ROLES = ("target", "source", "mask", "references", "first", "last", "caption")
+"""Roles that a file or a text of an item can have."""
+
+FIRST, LAST = 0, -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetItem:
+    """A video or an image to learn, the text and the files that ask for it.
+
+    `target` is a video, an image, or a folder of frames. `source` is a video to change or to follow, `mask` where it
+    changes; `first` and `last` are images of these frames. `name` is what messages call it. It counts `repeats` times.
+    """
+
+    name: str
+    target: Path
+    caption: str
+    source: Path | None = None
+    mask: Path | None = None
+    references: tuple[Path, ...] = ()
+    first: Path | None = None
+    last: Path | None = None
+    repeats: int = 1
+
+    @property
+    def files(self) -> Mapping[str, tuple[Path, ...]]:
+        """The files of each role that has any."""
+        one = {"target": self.target, "source": self.source, "mask": self.mask, "first": self.first, "last": self.last}
+        given = {role: (path,) for role, path in one.items() if path is not None}
+        return given | ({"references": self.references} if self.references else {})
+
+
+INPUT_OF: Mapping[str, InputField[Any]] = {
+    "source": VIDEO, "mask": MASK, "references": REFERENCE_IMAGES, "first": FRAMES, "last": FRAMES,
+}  # fmt: skip
+"""The input of a request that a role becomes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Items in the order of their file or folder, and in which `form` they were found.
+
+    `notes` are sentences about what was left out or taken otherwise. Raises UsageError for a dataset without items.
+    """
+
+    path: Path
+    form: str
+    items: tuple[DatasetItem, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise UsageError(
+                f"{self.path} holds no video and no image to learn; put clips into it, each with a text file of the "
+                "same name: clip.mp4 and clip.txt",
+                code="dataset_empty",
+            )
+
+    def check_captions(self) -> None:
+        """Raise UsageError that names the items without a caption."""
+        without = [item.name for item in self.items if not item.caption.strip()]
+        if without:
+            shown = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+            raise UsageError(
+                f"{len(without)} of {len(self.items)} items of {self.path} have no caption: {shown}; write one for "
+                "each, in a .txt file of its name or in the column caption",
+                code="captions_missing",
+            )
+
+    def check_inputs(self, takes: frozenset[InputField[Any]], model: str) -> None:
+        """Raise UsageError for roles that the model has no input for."""
+        for item in self.items:
+            for role in item.files:
+                if role != "target" and INPUT_OF[role] not in takes:
+                    known = sorted({role for role, field in INPUT_OF.items() if field in takes})
+                    raise UsageError(
+                        f"{item.name} has a {role}, which {model} cannot be given"
+                        f"{'; it takes ' + ', '.join(known) if known else ''}; leave it out, or train a model that "
+                        "takes it",
+                        code="input_not_taken",
+                    )

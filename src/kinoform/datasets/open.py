@@ -1,0 +1,34 @@
+"""Opening a dataset: a folder of clips with texts, or a table of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kinoform.datasets.folder import folder_dataset
+from kinoform.datasets.item import Dataset
+from kinoform.datasets.table import TABLES, table_dataset
+from kinoform.errors import UsageError
+from kinoform.files import check_no_link, missing
+
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.json")
+"""Tables that describe the folder they lie in."""
+
+
+def open_dataset(path: Path) -> Dataset:
+    """Open a folder (its clips with .txt files beside them, or a metadata table in it) or a .jsonl, .csv, .json table.
+
+    No media is read. Raises UsageError for a path that is missing or none of these, for unknown columns, for files
+    that are missing, and for a dataset without items.
+    """
+    check_no_link(path)
+    if path.is_dir():
+        table = next((path / name for name in METADATA if (path / name).is_file()), None)
+        return folder_dataset(path) if table is None else table_dataset(table)
+    if not path.exists():
+        raise missing(path)
+    if path.suffix.lower() in TABLES:
+        return table_dataset(path)
+    raise UsageError(
+        f"{path} is no dataset; give a folder of clips with .txt files, or a {', '.join(TABLES)} table",
+        code="dataset_unknown",
+    )

@@ -1,0 +1,87 @@
+"""Examples from a dataset: its clips, encoded once by the encoders of the model, in the order of their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinoform.conditions.protocols import Conditioner, Encoders, together
+from kinoform.datasets.clips import Clip
+from kinoform.datasets.order import BatchOrder
+from kinoform.datasets.read import read_sample
+from kinoform.loading.parts import Parts
+from kinoform.models.codec import to_signed
+from kinoform.models.text import encode
+from kinoform.ops.memory import release_memory
+from kinoform.training.devices import CPU, moved
+from kinoform.training.examples import Example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipEncoder:
+    """The one place where a clip becomes tensors: `latents`, and what its conditioners make of its inputs.
+
+    `known` are the frames of a clip that the model is given as images, where the item has none of its own.
+    """
+
+    conditioners: tuple[Conditioner, ...]
+    encoders: Encoders
+    known: tuple[int, ...] = ()
+
+    @torch.no_grad()
+    def encode(self, clip: Clip) -> Example:
+        """Encode a clip; all tensors are on the CPU. Raises UsageError where its files or inputs do not fit."""
+        sample = read_sample(clip, self.conditioners, self.known)
+        for conditioner in self.conditioners:
+            conditioner.check(sample.inputs, clip.size)
+        latents, _ = self.encoders.codec().encode(to_signed(sample.video[None]).to(self.encoders.device))
+        condition = together(item.encode(sample.inputs, clip.size, self.encoders) for item in self.conditioners)
+        return Example(
+            name=clip.name, prompt=sample.prompt, latents=latents[0].to(CPU), condition=moved(condition, CPU)
+        )
+
+
+@torch.no_grad()
+def text_rows(parts: Parts, prompts: Iterable[str], device: torch.device) -> dict[str, Float[Tensor, "n w"]]:
+    """Encode prompts by the text encoder of a model, which is gone afterwards; on the CPU."""
+    tokenizer, encoder = parts.tokenizer(), parts.text_encoder(torch.float32, device)
+    rows = {
+        prompt: encode(encoder, tokenizer([prompt], encoder.spec.length))[0].to(CPU)
+        for prompt in dict.fromkeys(prompts)
+    }
+    del encoder
+    release_memory()
+    return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipExamples:
+    """Encoded clips in memory, in the batches of an order; see `Examples`."""
+
+    order: BatchOrder
+    encoded: dict[Clip, Example] = field(repr=False)
+    text: dict[str, Float[Tensor, "n w"]] = field(repr=False)
+
+    def count(self, step: int) -> int:
+        """See `Examples`."""
+        return len(self.order.at(step))
+
+    def alike(self, step: int) -> int:
+        """See `Examples`."""
+        return self.order.first_alike(step)
+
+    def draw(self, step: int, mine: slice) -> list[Example]:
+        """See `Examples`."""
+        return [self.encoded[clip] for clip in self.order.at(step)[mine]]
+
+    def names(self, step: int) -> list[str]:
+        """See `Examples`."""
+        return [clip.name for clip in self.order.at(step)]
+
+    def rows(self, prompts: list[str]) -> Float[Tensor, "b n w"]:
+        """See `Examples`."""
+        return torch.stack([self.text[prompt] for prompt in prompts])

@@ -1,0 +1,126 @@
+"""Plan of a LoRA on a finished model from clips of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from kinoform.conditions.protocols import Units
+from kinoform.datasets.buckets import BatchSize
+from kinoform.datasets.clips import Clip, ClipList
+from kinoform.datasets.order import BatchOrder
+from kinoform.families.lora import LoRADialect
+from kinoform.files import check_writable
+from kinoform.loading.parts import Parts, repeated
+from kinoform.models.dit import DiT
+from kinoform.ops.memory import release_memory
+from kinoform.pipelines.part_cache import PartEncoders
+from kinoform.solvers.by_expert import expert_names
+from kinoform.training.adapter import report_of, tune
+from kinoform.training.checkpoint import held
+from kinoform.training.clip_examples import ClipEncoder, ClipExamples, text_rows
+from kinoform.training.examples import Example
+from kinoform.training.plan import TrainingRun
+from kinoform.training.saving import Probe, save_checked
+from kinoform.training.stage import TrainingSpec
+from kinoform.training.tuning_stage import TuningSpec
+
+OnStage = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipPlan(TuningSpec):
+    """Plan of a LoRA from the `clips` of a dataset, in batches as `batch` says, on the model called `base`.
+
+    `known` are frames of each clip that the model is given as images, where an item has none of its own. The file is
+    written in `dialect`. A prompt that is dropped is empty: what the recipe has as negative prompt would learn what
+    the clips show, and take it away again.
+    """
+
+    base: str
+    clips: ClipList
+    batch: BatchSize
+    training: TrainingSpec
+    dialect: LoRADialect
+    known: tuple[int, ...] = ()
+
+    output_name: ClassVar[str] = "lora.safetensors"
+
+    @property
+    def run_name(self) -> str:
+        """See `TrainingPlan`."""
+        return f"{self.recipe.name.replace(':', '-')}-{self.name}"
+
+    @property
+    def deciding(self) -> dict[str, object]:
+        """See `TuningSpec`; of the clips their digest stands for all."""
+        own = {item.name: getattr(self, item.name) for item in fields(TuningSpec) if item.name != "recipe"}
+        return {**own, "clips": self.clips.digest, "batch": self.batch, "known": self.known}
+
+    def check_output(self, path: Path, *, force: bool) -> None:
+        """See `TrainingPlan`."""
+        for file in self.files(path):
+            check_writable(file, force=force)
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The files that are written: of several experts one each, with its name."""
+        names = expert_names(len(self.recipe.transformers))
+        return (path,) if len(names) == 1 else tuple(path.with_stem(f"{path.stem}_{name}_noise") for name in names)
+
+    def train(self, run: TrainingRun) -> TrainedLoRA:
+        """See `TrainingPlan`. The encoders are loaded, used and gone before the first transformer comes."""
+        parts = repeated(run.load_parts(self.base), len(self.recipe.transformers))
+        plan = replace(self, recipe=replace(self.recipe, negative_prompt=""))
+        with held(run.folder):
+            examples = plan.examples(parts, run.options.device, run.options.on_progress or _silent)
+            tuned = tune(plan, plan.training, parts, examples, run.folder / "lora", run.options, run.processes)
+        first = examples.draw(0, slice(0, 1))[0]
+        return TrainedLoRA(
+            plan=plan,
+            transformers=tuple(transformer for transformer, _ in tuned.values()),
+            base_hash=parts.fingerprint(),
+            probe=Probe(latents=first.latents[None], rows=examples.rows([first.prompt]), condition=first.condition),
+            report=report_of(tuned),
+        )
+
+    def examples(self, parts: Parts, device: torch.device, on_stage: OnStage) -> ClipExamples:
+        """Encode all clips and captions. Raises UsageError for a clip that cannot be read or does not fit."""
+        clips, units = self.clips.clips, Units(stride=parts.codec_spec.stride, patch=parts.patch)
+        order = BatchOrder(clips=clips, batch=self.batch, units=units, seed=self.seed)
+        encoders = PartEncoders(parts, device, torch.float32)
+        encoder = ClipEncoder(conditioners=self.recipe.conditioners, encoders=encoders, known=self.known)
+        encoded: dict[Clip, Example] = {}
+        for done, clip in enumerate(clips, start=1):
+            encoded[clip] = encoder.encode(clip)
+            on_stage("clips", done, len(clips))
+        del encoder, encoders
+        release_memory()
+        prompts = [self.recipe.negative_prompt, *(example.prompt for example in encoded.values())]
+        return ClipExamples(order=order, encoded=encoded, text=text_rows(parts, prompts, device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedLoRA:
+    """The transformers with what they learnt, averaged, and how far their trainings went."""
+
+    plan: ClipPlan
+    transformers: tuple[DiT, ...]
+    base_hash: str
+    probe: Probe
+    report: Mapping[str, object]
+
+    def save(self, path: Path, *, recipe: str | None, force: bool) -> None:
+        """Write a LoRA file for each transformer; see `save_checked`."""
+        for file, transformer in zip(self.plan.files(path), self.transformers, strict=True):
+            save_checked(
+                file, transformer, self.probe, name=self.plan.name, dialect=self.plan.dialect, base=self.base_hash,
+                force=force,
+            )  # fmt: skip
+
+
+def _silent(name: str, done: int, total: int) -> None:
+    """Do nothing with the progress."""

@@ -1,0 +1,137 @@
+"""Clips are a fixed list, batches a function of the step, and no clip is ever left out."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kinoform.conditions.protocols import Units, VideoSize
+from kinoform.datasets.buckets import BatchSize, buckets_of, tokens_of
+from kinoform.datasets.clips import ClipList, Everything, Head, Middle, RandomClips, Sliding, choose_clips
+from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.order import BatchOrder
+from kinoform.datasets.survey import Survey
+from kinoform.errors import UsageError
+from tests.support.refusals import refused
+
+UNITS = Units(stride=(4, 8, 8), patch=(1, 2, 2))
+
+
+def item(number: int, **changes: object) -> DatasetItem:
+    return replace(DatasetItem(name=f"{number}.mp4", target=Path(f"{number}.mp4"), caption=f"c{number}"), **changes)
+
+
+def survey(frames: int, height: int = 64, width: int = 64, *, name: str = "", still: bool = False) -> Survey:
+    return Survey(num_frames=frames, height=height, width=width, fps=None, still=still, hashes=(name or str(frames),))
+
+
+def chosen(surveys: list[Survey | UsageError], **changes: object) -> ClipList:
+    dataset = Dataset(path=Path("data"), form="folder", items=tuple(item(n) for n in range(len(surveys))))
+    usual: dict = {"rule": Head(), "lengths": (17,), "buckets": buckets_of(64, 64, UNITS), "fps": 16.0, "seed": 0}
+    return choose_clips(dataset, surveys, units=UNITS, **{**usual, **changes})
+
+
+@pytest.mark.parametrize(
+    ("rule", "starts"),
+    [(Head(), [0]), (Middle(), [11]), (Sliding(stride=10), [0, 10, 20]), (Everything(), [0, 17, 23])],
+)
+def test_rules_choose_first_frames(rule, starts: list[int]) -> None:
+    assert [clip.start for clip in chosen([survey(40)], rule=rule).clips] == starts
+
+
+def test_random_clips_are_drawn_once_by_the_seed() -> None:
+    first, again, other = (chosen([survey(200)], rule=RandomClips(count=5), seed=seed) for seed in (1, 1, 2))
+    starts = [clip.start for clip in first.clips]
+    assert first.digest == again.digest != other.digest
+    assert len(set(starts)) == 5 and max(starts) <= 200 - 17 and starts == sorted(starts)
+
+
+def test_a_clip_has_the_longest_length_that_its_video_fills() -> None:
+    found = chosen([survey(9), survey(20), survey(40), survey(1, still=True)], lengths=(9, 17, 33))
+    assert [clip.size.num_frames for clip in found.clips] == [9, 17, 33, 1]
+    assert any("3 frames" not in note and "frames are not learnt" in note for note in found.notes)
+
+
+def test_lengths_that_cannot_be_are_refused() -> None:
+    with refused("frames_not_legal", "13", "17"):
+        chosen([survey(40)], lengths=(16,))
+    with refused("clips_too_short", "0.mp4", "12"):
+        chosen([survey(12), survey(40)])
+
+
+def test_proportions_choose_the_bucket_of_equal_area() -> None:
+    found = chosen([survey(17, 480, 832), survey(17, 832, 480), survey(17, 500, 500)])
+    sizes = [(clip.size.height, clip.size.width) for clip in found.clips]
+    assert sizes == [(48, 80), (80, 48), (64, 64)]
+    one = chosen([survey(17, 480, 832)], buckets=buckets_of(64, 64, UNITS, one=True))
+    assert one.clips[0].size == VideoSize(num_frames=17, height=64, width=64)
+    with refused("size_not_legal", "multiples of 16"):
+        buckets_of(60, 64, UNITS)
+
+
+def test_a_few_bad_items_are_named_and_many_refused() -> None:
+    bad = UsageError("it is cut short", code="media_damaged")
+    good = [survey(17, name=str(n)) for n in range(12)]
+    assert any("it is cut short" in note for note in chosen([*good, bad]).notes)
+    assert len(chosen([*good, bad]).clips) == 12
+    with refused("dataset_damaged", "2 of 4"):
+        chosen([*good[:2], bad, bad])
+
+
+def test_the_same_bytes_are_seen_twice_and_a_copied_source_is_refused() -> None:
+    assert any("1.mp4" in note and "0.mp4" in note for note in chosen([survey(17), survey(17)]).notes)
+    dataset = Dataset(path=Path("data"), form="folder", items=(item(0, source=Path("s.mp4")),))
+    copied = replace(survey(17), hashes=("same", "same"))
+    with refused("sample_unchanged", "0.mp4"):
+        choose_clips(
+            dataset, [copied], rule=Head(), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS, fps=16.0,
+            seed=0,
+        )  # fmt: skip
+
+
+def test_the_digest_hears_of_captions_and_the_key_does_not() -> None:
+    found = chosen([survey(17)])
+    (clip,) = found.clips
+    told = replace(clip, item=replace(clip.item, caption="another"))
+    assert told.key == clip.key and replace(found, clips=(told,)).digest != found.digest
+    assert replace(clip, start=1).key != clip.key != replace(clip, fps=24.0).key
+
+
+def order(processes: int = 1, *, tokens: int = 240, seed: int = 3) -> BatchOrder:
+    """Return batches of 7 small clips, 3 wide ones, and one still."""
+    surveys: list[Survey | UsageError] = [survey(17, name=f"s{n}") for n in range(7)]
+    surveys += [survey(33, name=f"w{n}") for n in range(3)] + [survey(1, name="still", still=True)]
+    found = chosen(surveys, lengths=(17, 33))
+    clips = (*found.clips[:6], replace(found.clips[6], item=replace(found.clips[6].item, repeats=2)), *found.clips[7:])
+    return BatchOrder(
+        clips=clips, batch=BatchSize(tokens=tokens, largest=8, processes=processes), units=UNITS, seed=seed
+    )
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_epoch_has_every_clip_in_batches_of_one_size(processes: int) -> None:
+    made = order(processes)
+    for epoch in range(3):
+        steps = [made.at(epoch * made.steps + step) for step in range(made.steps)]
+        seen = Counter(clip.name for clips in steps for clip in clips)
+        assert seen.keys() == {clip.name for clip in made.clips} and seen["6.mp4"] >= 2
+        for clips in steps:
+            assert len({clip.size for clip in clips}) == 1 and len(clips) % processes == 0
+            assert len(clips) == 1 or sum(tokens_of(clip.size, UNITS) for clip in clips) <= 240 or processes > 1
+
+
+def test_a_step_has_the_batch_of_its_number_whatever_was_asked_before() -> None:
+    steps = np.random.default_rng(0).permutation(40)
+    once = {step: order().at(int(step)) for step in steps}
+    made = order()
+    assert all(made.at(step) == once[step] for step in range(40))
+    assert [made.at(step) for step in range(40)] != [order(seed=4).at(step) for step in range(40)]
+    assert all(made.at(made.first_alike(step))[0].size == made.at(step)[0].size for step in range(40))
+
+
+def test_tokens_are_those_of_self_attention() -> None:
+    assert tokens_of(VideoSize(num_frames=81, height=480, width=832), UNITS) == 32_760
+    assert BatchSize(tokens=32_768, largest=8).of(VideoSize(num_frames=17, height=64, width=64), UNITS) == 8
+    assert BatchSize(tokens=32_768, processes=2).of(VideoSize(num_frames=81, height=480, width=832), UNITS) == 2
