@@ -3,7 +3,7 @@
     python examples/make_inputs.py
 
 `inputs/` has the size of the large models, 832x480 and 33 frames; `inputs/mini/` that of the embedded one. `clips/` are
-eight small clips with captions, of objects in a colour that the embedded model has seen on no object: gray.
+eight small clips with captions, of objects in a colour and with a word that the embedded model has never seen: brown.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from PIL import Image
 
 from kinoform import Video
 from kinoform.mini import Scene, coverage, parse, place, portrait, render
-from kinoform.world.palette import CYAN, GRAY
+from kinoform.world.palette import CYAN
 
 TARGET = Path(__file__).parent / "inputs"
 FPS = 16.0
@@ -27,17 +27,18 @@ REFERENCES = {
 LARGE = {"num_frames": 33, "height": 480, "width": 832}
 MINI = {"num_frames": 17, "height": 64, "width": 64}
 CLIPS = {
-    "ball": "a gray ball moves left on a blue background",
-    "star": "a gray star spins on a yellow background",
-    "ring": "a gray ring moves up on a green background",
-    "square": "a gray square moves right on a pink background",
-    "triangle": "a gray triangle bounces on a white background",
-    "cross": "a gray cross moves down on an orange background",
-    "large_ball": "a large gray ball stays still on a red background",
-    "small_star": "a small gray star moves in a circle on a purple background",
+    "ball": "a brown ball moves left on a blue background",
+    "star": "a brown star spins on a yellow background",
+    "ring": "a brown ring moves up on a green background",
+    "square": "a brown square moves right on a pink background",
+    "triangle": "a brown triangle bounces on a white background",
+    "cross": "a brown cross moves down on an orange background",
+    "large_ball": "a large brown ball stays still on a red background",
+    "small_star": "a small brown star moves in a circle on a purple background",
 }
 """Captions of the clips in `clips/`, by their names."""
 
+BROWN = (115, 65, 30)
 CLIP = {"num_frames": 17, "height": 128, "width": 128}
 GROWN = 1.25
 """Factor by which the mask is larger than the object, so that its edge changes too."""
@@ -55,7 +56,7 @@ def make_clips(folder: Path) -> None:
     """Write each clip of CLIPS beside its caption, in a text file of the same name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, caption in CLIPS.items():
-        save_video(folder / f"{name}.mp4", render(in_gray(caption), **CLIP))
+        save_video(folder / f"{name}.mp4", render(in_brown(caption), **CLIP))
         (folder / f"{name}.txt").write_text(f"{caption}\n", encoding="utf-8")
     print(folder)
 
@@ -75,10 +76,10 @@ def make(folder: Path, *, num_frames: int, height: int, width: int) -> None:
         save_image(folder / name, portrait(thing, generator, height=height, width=height))
 
 
-def in_gray(caption: str) -> Scene:
-    """Stage a caption of a gray object, which the world has not: one of another colour, painted over."""
-    scene = staged(caption.replace("gray", "cyan"))
-    over = tuple(gray - cyan for gray, cyan in zip(GRAY.rgb, CYAN.rgb, strict=True))
+def in_brown(caption: str) -> Scene:
+    """Stage a caption of a brown object, which the world has not: one of another colour, painted over."""
+    scene = staged(caption.replace("brown", "cyan"))
+    over = tuple(brown - cyan for brown, cyan in zip(BROWN, CYAN.rgb, strict=True))
     return replace(scene, things=tuple(replace(thing, jitter=over) for thing in scene.things))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kinoform.conditions.protocols import Units, VideoSize
 from kinoform.datasets.buckets import BatchSize, buckets_of, tokens_of
-from kinoform.datasets.clips import ClipList, Everything, Head, Middle, RandomClips, Sliding, choose_clips
+from kinoform.datasets.clips import AllClips, ClipList, HeadClip, MiddleClip, RandomClips, SlidingClips, choose_clips
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.datasets.order import BatchOrder
 from kinoform.datasets.survey import Survey
@@ -29,13 +29,13 @@ def survey(frames: int, height: int = 64, width: int = 64, *, name: str = "", st
 
 def chosen(surveys: list[Survey | UsageError], **changes: object) -> ClipList:
     dataset = Dataset(path=Path("data"), form="folder", items=tuple(item(n) for n in range(len(surveys))))
-    usual: dict = {"rule": Head(), "lengths": (17,), "buckets": buckets_of(64, 64, UNITS), "fps": 16.0, "seed": 0}
+    usual: dict = {"rule": HeadClip(), "lengths": (17,), "buckets": buckets_of(64, 64, UNITS), "fps": 16.0, "seed": 0}
     return choose_clips(dataset, surveys, units=UNITS, **{**usual, **changes})
 
 
 @pytest.mark.parametrize(
     ("rule", "starts"),
-    [(Head(), [0]), (Middle(), [11]), (Sliding(stride=10), [0, 10, 20]), (Everything(), [0, 17, 23])],
+    [(HeadClip(), [0]), (MiddleClip(), [11]), (SlidingClips(stride=10), [0, 10, 20]), (AllClips(), [0, 17, 23])],
 )
 def test_rules_choose_first_frames(rule, starts: list[int]) -> None:
     assert [clip.start for clip in chosen([survey(40)], rule=rule).clips] == starts
@@ -86,7 +86,7 @@ def test_the_same_bytes_are_seen_twice_and_a_copied_source_is_refused() -> None:
     copied = replace(survey(17), hashes=("same", "same"))
     with refused("sample_unchanged", "0.mp4"):
         choose_clips(
-            dataset, [copied], rule=Head(), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS, fps=16.0,
+            dataset, [copied], rule=HeadClip(), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS, fps=16.0,
             seed=0,
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ SEED = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipOptions:
-    """How a dataset becomes clips and batches, and how a LoRA learns them."""
+    """Options by which a dataset becomes clips and batches, and a LoRA learns them."""
 
     clips: Annotated[
         str, option(CLIPS, "head, middle, random=4, sliding=8 (frames), or all.", complete=one_of(RULES)), SETTING
@@ -81,16 +81,16 @@ class ClipOptions:
 
     def rule(self) -> ClipRule:
         """Return the rule of clips. Raises UsageError for a name that none has, or a bad number behind it."""
-        from kinoform.datasets.clips import Everything, Head, Middle, RandomClips, Sliding
+        from kinoform.datasets.clips import AllClips, HeadClip, MiddleClip, RandomClips, SlidingClips
 
         name, _, number = self.clips.partition("=")
         if number and not (number.isdecimal() and 0 < int(number) < 100_000):
             raise UsageError(f"--clips {self.clips[:40]!r}: {number[:20]!r} is no number above 0", code="bad_value")
         given = int(number) if number else None
         rules: dict[str, ClipRule] = {
-            "head": Head(), "middle": Middle(), "all": Everything(),
+            "head": HeadClip(), "middle": MiddleClip(), "all": AllClips(),
             "random": RandomClips() if given is None else RandomClips(count=given),
-            "sliding": Sliding() if given is None else Sliding(stride=given),
+            "sliding": SlidingClips() if given is None else SlidingClips(stride=given),
         }  # fmt: skip
         if name not in rules or (number and name not in ("random", "sliding")):
             raise UsageError(f"no rule of clips {self.clips[:40]!r}; {nearest(name[:40], rules)}", code="unknown_name")
@@ -153,6 +153,7 @@ def clip_plan(
 def spec_of(asked: ClipOptions, clips: int, width: int) -> TrainingSpec:
     """Return the settings of the loop: AdamW, warmed up, constant, then falling; matrices of a narrow model, of which
     each number has to move further, learn faster."""
+    from kinoform.training.ema import EMASpec
     from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
     from kinoform.training.stage import TrainingSpec
 
@@ -161,4 +162,5 @@ def spec_of(asked: ClipOptions, clips: int, width: int) -> TrainingSpec:
     return TrainingSpec(
         schedule=Schedule(warmup=min(20, steps // 10), total=steps),
         optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=rate), hidden=no_matrix),
+        ema=EMASpec(decay=0.98, every=1),
     )

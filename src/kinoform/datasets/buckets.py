@@ -13,7 +13,7 @@ ASPECTS = (1 / 2, 9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9, 2.0)
 """Width / height of the buckets of an area."""
 
 LARGER = 1.1
-"""How much more than the area that is asked for a bucket may have, where its sides are rounded."""
+"""Share of the area that is asked for, up to which a bucket may have more where its sides are rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def buckets_of(height: int, width: int, units: Units, *, one: bool = False) -> B
     others = (
         _rounded(math.sqrt(height * width / aspect), math.sqrt(height * width * aspect), units) for aspect in ASPECTS
     )
-    fitting = (size for size in others if size[0] * size[1] <= LARGER * area)
+    fitting = (size for size in others if size[0] * size[1] <= LARGER * height * width)
     return Buckets(sizes=tuple(dict.fromkeys(((height, width), *fitting))))
 
 

@@ -30,7 +30,7 @@ class ClipRule(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class HeadClip:
     """The first frames."""
 
     def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
@@ -39,7 +39,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Middle:
+class MiddleClip:
     """The frames in the middle."""
 
     def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
@@ -49,7 +49,7 @@ class Middle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomClips:
-    """At most `count` clips anywhere, drawn once: they stay the same throughout a training, and can be cached."""
+    """Clips anywhere, `count` at most, drawn once: they stay the same throughout a training, and can be cached."""
 
     count: int = 4
 
@@ -60,7 +60,7 @@ class RandomClips:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sliding:
+class SlidingClips:
     """A clip every `stride` frames, as long as they fit."""
 
     stride: int = 8
@@ -71,7 +71,7 @@ class Sliding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Everything:
+class AllClips:
     """Clips one behind the other; the last one ends with the video, and may share frames with the one before."""
 
     def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
@@ -81,7 +81,7 @@ class Everything:
 
 
 RULES: dict[str, Callable[..., ClipRule]] = {
-    "head": Head, "middle": Middle, "random": RandomClips, "sliding": Sliding, "all": Everything,
+    "head": HeadClip, "middle": MiddleClip, "random": RandomClips, "sliding": SlidingClips, "all": AllClips,
 }  # fmt: skip
 
 
@@ -97,12 +97,12 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Return what messages call it."""
         return f"{self.item.name} from frame {self.start}" if self.start else self.item.name
 
     @property
     def key(self) -> str:
-        """A name for its pixels and inputs, 32 hexadecimal digits; the caption is no part of it."""
+        """Return a name for its pixels and inputs, 32 hexadecimal digits; the caption is no part of it."""
         told = (self.hashes, tuple(self.item.files), self.start, self.size, self.fps)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
@@ -116,13 +116,13 @@ class ClipList:
 
     @property
     def digest(self) -> str:
-        """A name for clips and captions together, 16 hexadecimal digits."""
+        """Return a name for clips and captions together, 16 hexadecimal digits."""
         told = [(clip.key, clip.item.caption, clip.item.repeats) for clip in self.clips]
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     @property
     def buckets(self) -> dict[VideoSize, int]:
-        """The number of clips of each size."""
+        """Count the clips of each size."""
         return dict(Counter(clip.size for clip in self.clips))
 
 
@@ -183,7 +183,7 @@ def _bad_items(dataset: Dataset, surveys: Sequence[Survey | UsageError]) -> list
     bad = [
         (item.name, fault) for item, fault in zip(dataset.items, surveys, strict=True) if isinstance(fault, UsageError)
     ]
-    if len(bad) > max(1, MAX_BAD * len(dataset.items)) or len(bad) == len(dataset.items):
+    if len(bad) > MAX_BAD * len(dataset.items):
         raise UsageError(
             f"{len(bad)} of {len(dataset.items)} items of {dataset.path} cannot be read, first: {bad[0][1]}",
             code="dataset_damaged",

@@ -20,29 +20,32 @@ from kinoform.datasets.clips import Clip
 from kinoform.datasets.item import FIRST, LAST
 from kinoform.datasets.sample import Sample
 from kinoform.errors import UsageError
+from kinoform.media.decoder_client import MediaDecoder
 from kinoform.media.read import decode_options, painted, read_clip, read_image
 from kinoform.media.types import InputImage, InputVideo, Mask
 
 Frames = UInt8[np.ndarray, "f h w 3"]
 
 
-def read_sample(clip: Clip, conditioners: Iterable[Conditioner], known: tuple[int, ...] = ()) -> Sample:
+def read_sample(
+    clip: Clip, conditioners: Iterable[Conditioner], known: tuple[int, ...] = (), decoder: MediaDecoder | None = None
+) -> Sample:
     """Read a clip: its target, source and mask cropped in the middle and resized alike, its images as they are.
 
     `known` are frames of the target that the model is given as images where the item has none of its own. Raises
     UsageError for files that cannot be read, and for a source or a mask with too few frames.
     """
     conditioners, item = tuple(conditioners), clip.item
-    video = _frames(item.target, clip)
+    video = _frames(item.target, clip, decoder)
     values: dict[InputField[Any], Any] = {}
     if item.source is not None:
-        values[VIDEO] = InputVideo(frames=_frames(item.source, clip), fps=clip.fps)
+        values[VIDEO] = InputVideo(frames=_frames(item.source, clip, decoder), fps=clip.fps)
     if item.mask is not None:
-        values[MASK] = Mask(values=_mask(item.mask, clip))
+        values[MASK] = Mask(values=_mask(item.mask, clip, decoder))
     if item.references:
-        values[REFERENCE_IMAGES] = tuple(read_image(path) for path in item.references)
+        values[REFERENCE_IMAGES] = tuple(read_image(path, decoder=decoder) for path in item.references)
     images = {FIRST: item.first, LAST: item.last}
-    shown = {number: read_image(path) for number, path in images.items() if path is not None}
+    shown = {number: read_image(path, decoder=decoder) for number, path in images.items() if path is not None}
     shown |= {number: InputImage(pixels=video[number]) for number in known if number not in shown}
     fields = declared(conditioners)
     if shown and FRAMES in fields:
@@ -53,9 +56,9 @@ def read_sample(clip: Clip, conditioners: Iterable[Conditioner], known: tuple[in
     return Sample(inputs=inputs, prompt=prefixed(conditioners, item.caption, inputs, clip.size), video=video)
 
 
-def _frames(path: Path, clip: Clip) -> Frames:
+def _frames(path: Path, clip: Clip, decoder: MediaDecoder | None) -> Frames:
     count = clip.size.num_frames
-    frames = read_clip(path, fps=clip.fps, num_frames=clip.start + count).frames[clip.start :]
+    frames = read_clip(path, fps=clip.fps, num_frames=count, start=clip.start, decoder=decoder).frames
     if len(frames) < count:
         raise UsageError(
             f"{path} has {len(frames)} frames from frame {clip.start} on, and the clip has {count}; give files of one "
@@ -65,7 +68,7 @@ def _frames(path: Path, clip: Clip) -> Frames:
     return resized(frames, clip.size.height, clip.size.width)
 
 
-def _mask(path: Path, clip: Clip) -> UInt8[np.ndarray, "f h w"]:
+def _mask(path: Path, clip: Clip, decoder: MediaDecoder | None) -> UInt8[np.ndarray, "f h w"]:
     count = clip.size.num_frames
     values = painted(path, decode_options(clip.fps, clip.start + count, mask=True)).values
     values = values[clip.start : clip.start + count] if len(values) > 1 else values
@@ -78,7 +81,7 @@ def _mask(path: Path, clip: Clip) -> UInt8[np.ndarray, "f h w"]:
     return resized(np.repeat(values[..., None], 3, axis=-1), clip.size.height, clip.size.width)[..., 0]
 
 
-def resized(frames: Frames, height: int, width: int) -> Frames:
+def resized(frames: Frames, height: int, width: int) -> UInt8[np.ndarray, "f {height} {width} 3"]:
     """Crop frames in the middle to the proportions of a size, and resize them to it: bicubic, antialiased."""
     if frames.shape[1:3] == (height, width):
         return frames

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.errors import UsageError
+from kinoform.media.decoder_client import MediaDecoder
 from kinoform.media.paths import find_files
-from kinoform.media.read import read_clip
+from kinoform.media.read import read_header
+from kinoform.media.shared_decoder import SharedDecoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,23 +31,23 @@ class Survey:
 def survey(
     dataset: Dataset, fps: float, on_item: Callable[[int, int], None] = lambda done, total: None
 ) -> Iterator[Survey | UsageError]:
-    """Yield the survey of each item in order, or the error that reading it gives."""
-    for number, item in enumerate(dataset.items, start=1):
-        try:
-            yield _survey(item, fps)
-        except UsageError as fault:
-            yield fault
-        on_item(number, len(dataset.items))
+    """Yield the survey of each item in order, or the error that reading it gives; headers are read, not frames."""
+    with SharedDecoder() as decoder:
+        for number, item in enumerate(dataset.items, start=1):
+            try:
+                yield _survey(item, fps, decoder)
+            except UsageError as fault:
+                yield fault
+            on_item(number, len(dataset.items))
 
 
-def _survey(item: DatasetItem, fps: float) -> Survey:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are told when it is encoded
-        own = read_clip(item.target)
-        clip = read_clip(item.target, fps=fps) if own.fps is not None and own.fps != fps else own
-    frames, height, width, _ = clip.frames.shape
-    hashes = tuple(find_files(path).origin.sha256 for paths in item.files.values() for path in paths)
+def _survey(item: DatasetItem, fps: float, decoder: MediaDecoder) -> Survey:
+    header, _ = read_header(item.target, decoder=decoder)
     return Survey(
-        num_frames=frames, height=height, width=width, fps=own.fps, still=frames == 1 and own.fps is None,
-        hashes=hashes,
-    )  # fmt: skip
+        num_frames=header.frames_at(fps),
+        height=header.height,
+        width=header.width,
+        fps=None if header.seconds is None else float(header.num_frames / header.seconds),
+        still=header.num_frames == 1 and header.seconds is None,
+        hashes=tuple(find_files(path).origin.sha256 for paths in item.files.values() for path in paths),
+    )

@@ -14,6 +14,7 @@ from kinoform.datasets.clips import Clip
 from kinoform.datasets.order import BatchOrder
 from kinoform.datasets.read import read_sample
 from kinoform.loading.parts import Parts
+from kinoform.media.decoder_client import MediaDecoder
 from kinoform.models.codec import to_signed
 from kinoform.models.text import encode
 from kinoform.ops.memory import release_memory
@@ -31,11 +32,12 @@ class ClipEncoder:
     conditioners: tuple[Conditioner, ...]
     encoders: Encoders
     known: tuple[int, ...] = ()
+    decoder: MediaDecoder | None = None
 
     @torch.no_grad()
     def encode(self, clip: Clip) -> Example:
         """Encode a clip; all tensors are on the CPU. Raises UsageError where its files or inputs do not fit."""
-        sample = read_sample(clip, self.conditioners, self.known)
+        sample = read_sample(clip, self.conditioners, self.known, self.decoder)
         for conditioner in self.conditioners:
             conditioner.check(sample.inputs, clip.size)
         latents, _ = self.encoders.codec().encode(to_signed(sample.video[None]).to(self.encoders.device))
@@ -46,7 +48,7 @@ class ClipEncoder:
 
 
 @torch.no_grad()
-def text_rows(parts: Parts, prompts: Iterable[str], device: torch.device) -> dict[str, Float[Tensor, "n w"]]:
+def text_rows(parts: Parts, prompts: Iterable[str], device: torch.device) -> dict[str, Float[Tensor, "n d"]]:
     """Encode prompts by the text encoder of a model, which is gone afterwards; on the CPU."""
     tokenizer, encoder = parts.tokenizer(), parts.text_encoder(torch.float32, device)
     rows = {
@@ -64,7 +66,7 @@ class ClipExamples:
 
     order: BatchOrder
     encoded: dict[Clip, Example] = field(repr=False)
-    text: dict[str, Float[Tensor, "n w"]] = field(repr=False)
+    text: dict[str, Float[Tensor, "n d"]] = field(repr=False)
 
     def count(self, step: int) -> int:
         """See `Examples`."""
@@ -82,6 +84,6 @@ class ClipExamples:
         """See `Examples`."""
         return [clip.name for clip in self.order.at(step)]
 
-    def rows(self, prompts: list[str]) -> Float[Tensor, "b n w"]:
+    def rows(self, prompts: list[str]) -> Float[Tensor, "b n d"]:
         """See `Examples`."""
         return torch.stack([self.text[prompt] for prompt in prompts])

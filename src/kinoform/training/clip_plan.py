@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,11 +12,13 @@ import torch
 
 from kinoform.conditions.protocols import Units
 from kinoform.datasets.buckets import BatchSize
-from kinoform.datasets.clips import Clip, ClipList
+from kinoform.datasets.clips import MAX_BAD, Clip, ClipList
 from kinoform.datasets.order import BatchOrder
+from kinoform.errors import UsageError
 from kinoform.families.lora import LoRADialect
 from kinoform.files import check_writable
 from kinoform.loading.parts import Parts, repeated
+from kinoform.media.shared_decoder import SharedDecoder
 from kinoform.models.dit import DiT
 from kinoform.ops.memory import release_memory
 from kinoform.pipelines.part_cache import PartEncoders
@@ -89,18 +92,30 @@ class ClipPlan(TuningSpec):
 
     def examples(self, parts: Parts, device: torch.device, on_stage: OnStage) -> ClipExamples:
         """Encode all clips and captions. Raises UsageError for a clip that cannot be read or does not fit."""
-        clips, units = self.clips.clips, Units(stride=parts.codec_spec.stride, patch=parts.patch)
-        order = BatchOrder(clips=clips, batch=self.batch, units=units, seed=self.seed)
-        encoders = PartEncoders(parts, device, torch.float32)
-        encoder = ClipEncoder(conditioners=self.recipe.conditioners, encoders=encoders, known=self.known)
-        encoded: dict[Clip, Example] = {}
-        for done, clip in enumerate(clips, start=1):
-            encoded[clip] = encoder.encode(clip)
-            on_stage("clips", done, len(clips))
-        del encoder, encoders
+        units = Units(stride=parts.codec_spec.stride, patch=parts.patch)
+        encoded = self._encoded(PartEncoders(parts, device, torch.float32), on_stage)
         release_memory()
+        order = BatchOrder(clips=tuple(encoded), batch=self.batch, units=units, seed=self.seed)
         prompts = [self.recipe.negative_prompt, *(example.prompt for example in encoded.values())]
         return ClipExamples(order=order, encoded=encoded, text=text_rows(parts, prompts, device))
+
+    def _encoded(self, encoders: PartEncoders, on_stage: OnStage) -> dict[Clip, Example]:
+        """Encode the clips; those that cannot be read are left out with a warning, as long as they are few."""
+        clips, encoded, bad = self.clips.clips, dict[Clip, Example](), 0
+        with SharedDecoder() as decoder:
+            encoder = ClipEncoder(
+                conditioners=self.recipe.conditioners, encoders=encoders, known=self.known, decoder=decoder
+            )
+            for done, clip in enumerate(clips, start=1):
+                try:
+                    encoded[clip] = encoder.encode(clip)
+                except UsageError as fault:
+                    bad += 1
+                    if bad > MAX_BAD * len(clips):
+                        raise
+                    warnings.warn(f"{clip.name} is left out: {fault}", stacklevel=2)
+                on_stage("clips", done, len(clips))
+        return encoded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ class Examples(Protocol):
         """Return what all examples of a step are called."""
         ...
 
-    def rows(self, prompts: list[str]) -> Float[Tensor, "b n w"]:
+    def rows(self, prompts: list[str]) -> Float[Tensor, "b n d"]:
         """Return the text features of prompts, exactly as generation makes them."""
         ...
 
@@ -99,7 +99,7 @@ class DrawnExamples:
         """See `Examples`."""
         return [repr(sample.prompt) for sample in self.samples.draw(step, self.batch, self.video)]
 
-    def rows(self, prompts: list[str]) -> Float[Tensor, "b n w"]:
+    def rows(self, prompts: list[str]) -> Float[Tensor, "b n d"]:
         """See `Examples`."""
         return self.frozen.rows(prompts)
 

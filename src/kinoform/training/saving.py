@@ -36,7 +36,7 @@ class Probe:
     """Latents, text rows and conditions, of one example, on which two models are compared."""
 
     latents: Latents
-    rows: Float[Tensor, "1 n w"]
+    rows: Float[Tensor, "1 n d"]
     condition: ConditionerOutput
 
 

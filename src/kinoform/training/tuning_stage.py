@@ -38,7 +38,7 @@ MAX_PREFIX = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningSpec:
-    """What of a finished model learns, and by which loss.
+    """Parts of a finished model that learn, and the loss by which they do.
 
     `recipe` has the additions and the conditioners; `lora` says which layers get low-rank changes (None for
     none), which are called `name` in the model. `dropout` is the share of samples whose prompt is replaced by the

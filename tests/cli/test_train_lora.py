@@ -1,0 +1,103 @@
+"""A LoRA from a folder of clips: learnt, saved, loaded again; killed and gone on with; and refused before it begins."""
+
+from __future__ import annotations
+
+import shutil
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kinoform import load
+from kinoform.cli.app import main
+from kinoform.conditions.protocols import NOTHING
+from kinoform.errors import KinoformError
+from kinoform.models.lora import adapters_of
+from kinoform.training.metrics import read_metrics
+from kinoform.training.saving import Probe, compare
+
+CLIPS = Path(__file__).parents[2] / "examples" / "clips"
+SHORT = ("--training-steps", "4", "--rank", "4", "--dtype", "float32")
+
+
+def train(kinoform: Any, folder: Path, *options: str, data: Path = CLIPS) -> Any:
+    return kinoform("train", "lora", str(data), "--run", str(folder), *SHORT, *options)
+
+
+def losses(folder: Path) -> list[float | None]:
+    return [entry.loss for entry in read_metrics(folder / "lora" / "losses.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    words = ["kinoform", "train", "lora", str(CLIPS), "--run", str(folder), *SHORT]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr("sys.argv", words)
+        main()
+    assert not ended.value.code
+    return folder
+
+
+def test_what_is_saved_is_a_lora_that_changes_videos(trained: Path) -> None:
+    tuned = load("mini", loras=[(trained / "lora.safetensors", 50.0)], device="cpu", dtype="float32")
+    (adapters,) = adapters_of(tuned.parts.transformer(torch.float32, torch.device("cpu"))).values()
+    assert len(adapters) == 6 * 10 and all(adapter.rank == 4 == adapter.alpha for adapter in adapters.values())
+    plain = load("mini", device="cpu", dtype="float32")
+    videos = [pipe("a brown ball spins", seed=1, num_inference_steps=2).frames for pipe in (plain, tuned)]
+    assert (videos[0] != videos[1]).any()
+    assert len(losses(trained)) == 4 and all(loss is not None for loss in losses(trained))
+
+
+def test_the_same_command_goes_on_with_the_same_losses(trained: Path, tmp_path: Path, kinoform: Any) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    saved = sorted((tmp_path / "run" / "lora" / "checkpoints").glob("step-*"))
+    assert saved and not train(kinoform, tmp_path / "run", "--force").refusal
+    assert losses(tmp_path / "run") == losses(trained)
+    again = train(kinoform, tmp_path / "other")
+    assert not again.refusal and losses(tmp_path / "other") == losses(trained)
+
+
+def test_a_folder_of_other_clips_is_another_training(trained: Path, tmp_path: Path, kinoform: Any) -> None:
+    shutil.copytree(CLIPS, tmp_path / "clips")
+    (tmp_path / "clips" / "ball.txt").write_text("a brown ball spins on a blue background")
+    shutil.copytree(trained, tmp_path / "run")
+    ran = train(kinoform, tmp_path / "run", "--force", data=tmp_path / "clips")
+    assert ran.refusal == "checkpoint_of_other_plan" and "clips: saved" in ran.err
+
+
+def test_a_saved_file_that_says_something_else_is_noticed(tmp_path: Path) -> None:
+    pipe = load("mini", device="cpu", dtype="float32")
+    model = pipe.parts.transformer(torch.float32, torch.device("cpu"))
+    other = deepcopy(model)
+    with torch.no_grad():
+        other.patch_embedding.weight.mul_(1.5)
+    x = torch.randn(1, 32, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    probe = Probe(latents=x, rows=torch.zeros(1, 32, 128), condition=NOTHING)
+    compare(model, model, probe, tmp_path / "lora.safetensors")
+    with pytest.raises(KinoformError) as caught:
+        compare(model, other, probe, tmp_path / "lora.safetensors")
+    assert caught.value.code == "saved_file_differs"
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--clip-frames", "16"), "frames_not_legal"),
+        (("--clip-frames", "33"), "clips_too_short"),
+        (("--clip-size", "60x64"), "size_not_legal"),
+        (("--clips", "tail"), "unknown_name"),
+        (("--clips", "head=3"), "unknown_name"),
+        (("--lora-format", "zip"), "unknown_name"),
+        (("--rank", "0"), "value_out_of_range"),
+        (("--caption-dropout", "1.5"), "value_out_of_range"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_read(
+    tmp_path: Path, kinoform: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], code: str
+) -> None:
+    monkeypatch.setattr("kinoform.training.clip_plan.ClipPlan.train", lambda plan, run: pytest.fail("it began"))
+    assert train(kinoform, tmp_path / "run", *options).refusal == code
+    assert not (tmp_path / "run").exists()
