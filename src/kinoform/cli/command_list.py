@@ -91,6 +91,12 @@ COMMANDS = (
         heeds_settings=False,
         help="Say what a cache of encoded clips holds, and check it.",
     ),
+    CommandEntry(
+        name="report",
+        panel=MODELS,
+        heeds_settings=False,
+        help="Write curves, samples and settings of a training as one HTML page; the training may still run.",
+    ),
 )
 """All commands, in the order of `kinoform --help`."""
 
