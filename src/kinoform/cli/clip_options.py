@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from kinoform.cli.options import SETTING, one_of, option
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    from kinoform.datasets.asked import DatasetSettings
     from kinoform.datasets.clips import ClipRule
     from kinoform.pipelines.pipeline import Pipeline
     from kinoform.training.clip_plan import ClipPlan
@@ -24,6 +25,7 @@ USUAL_WIDTH, USUAL_RATE = 1536, 1e-4
 BUDGET = 32_768
 """Tokens of a batch: one clip of 81 frames of 832x480, or eight small ones."""
 
+BATCH = 8
 LEAST_STEPS, STEPS_OF_CLIP, MOST_STEPS = 400, 20, 3000
 SEED = 4
 
@@ -33,16 +35,20 @@ class ClipOptions:
     """Options by which a dataset becomes clips and batches, and a LoRA learns them."""
 
     clips: Annotated[
-        str, option(CLIPS, "head, middle, random=4, sliding=8 (frames), or all.", complete=one_of(RULES)), SETTING
-    ] = "head"
+        str | None,
+        option(CLIPS, "head (unless DATA says another), middle, random=4, sliding=8 or all.", complete=one_of(RULES)),
+        SETTING,
+    ] = None
     clip_frames: Annotated[
         str | None, option(CLIPS, "Frames of a clip, or several as 17,33: the most that a video fills."), SETTING
     ] = None
     clip_size: Annotated[
         str | None, option(CLIPS, "WIDTHxHEIGHT, whose area clips of other proportions get."), SETTING
     ] = None
-    one_size: Annotated[bool, option(CLIPS, "Crop all clips to that size.", "--one-size"), SETTING] = False
-    batch_size: Annotated[int, option(CLIPS, "Most clips in a batch."), SETTING] = 8
+    one_size: Annotated[
+        bool | None, option(CLIPS, "Crop all clips to that size.", "--one-size/--many-sizes"), SETTING
+    ] = None
+    batch_size: Annotated[int | None, option(CLIPS, "Most clips in a batch; 8 unless DATA says so."), SETTING] = None
     batch_tokens: Annotated[int, option(CLIPS, "Most tokens in a batch; a larger clip is alone."), SETTING] = BUDGET
     rank: Annotated[int, option(LEARNING, "Rank of the LoRA."), SETTING] = 32
     alpha: Annotated[float | None, option(LEARNING, "Scale alpha / rank; else as the rank."), SETTING] = None
@@ -58,7 +64,7 @@ class ClipOptions:
     def check(self) -> None:
         """Raise UsageError for numbers out of range."""
         for name, value, low, high in (
-            ("--batch-size", self.batch_size, 1, 10_000),
+            ("--batch-size", 1 if self.batch_size is None else self.batch_size, 1, 10_000),
             ("--batch-tokens", self.batch_tokens, 1, 10**9),
             ("--rank", self.rank, 1, 4096),
             ("--training-steps", 1 if self.training_steps is None else self.training_steps, 1, 10**7),
@@ -67,6 +73,19 @@ class ClipOptions:
         ):
             if not low <= value <= high:
                 raise UsageError(f"{name} must be from {low:g} to {high:g}, not {value:g}", code="value_out_of_range")
+
+    def beside(self, dataset: DatasetSettings) -> ClipOptions:
+        """Return these options with what the dataset asks for where nothing is said, and else the usual."""
+        frames = None if dataset.frames is None else ",".join(map(str, dataset.frames))
+        size = None if dataset.size is None else "x".join(map(str, dataset.size))
+        return replace(
+            self,
+            clips=self.clips or dataset.rule or RULES[0],
+            clip_frames=self.clip_frames or frames,
+            clip_size=self.clip_size or size,
+            one_size=bool(dataset.one_size if self.one_size is None else self.one_size),
+            batch_size=self.batch_size or dataset.batch or BATCH,
+        )
 
     def lengths(self, usual: int) -> tuple[int, ...]:
         """Return the frames of clips. Raises UsageError for text that is no list of numbers."""
@@ -83,9 +102,10 @@ class ClipOptions:
         """Return the rule of clips. Raises UsageError for a name that none has, or a bad number behind it."""
         from kinoform.datasets.clips import AllClips, HeadClip, MiddleClip, RandomClips, SlidingClips
 
-        name, _, number = self.clips.partition("=")
+        text = self.clips or RULES[0]
+        name, _, number = text.partition("=")
         if number and not (number.isdecimal() and 0 < int(number) < 100_000):
-            raise UsageError(f"--clips {self.clips[:40]!r}: {number[:20]!r} is no number above 0", code="bad_value")
+            raise UsageError(f"--clips {text[:40]!r}: {number[:20]!r} is no number above 0", code="bad_value")
         given = int(number) if number else None
         rules: dict[str, ClipRule] = {
             "head": HeadClip(), "middle": MiddleClip(), "all": AllClips(),
@@ -93,7 +113,7 @@ class ClipOptions:
             "sliding": SlidingClips() if given is None else SlidingClips(stride=given),
         }  # fmt: skip
         if name not in rules or (number and name not in ("random", "sliding")):
-            raise UsageError(f"no rule of clips {self.clips[:40]!r}; {nearest(name[:40], rules)}", code="unknown_name")
+            raise UsageError(f"no rule of clips {text[:40]!r}; {nearest(name[:40], rules)}", code="unknown_name")
         return rules[name]
 
 
@@ -102,7 +122,6 @@ def clip_plan(
 ) -> tuple[Pipeline, ClipPlan]:
     """Open dataset and model, choose the clips, and return the model with the plan. Raises UsageError."""
     asked.check()
-    rule = asked.rule()
     from kinoform.cli.progress import stages
     from kinoform.cli.values import size_of
     from kinoform.conditions.protocols import Units
@@ -118,12 +137,13 @@ def clip_plan(
 
     dialect, dataset = lora_format(asked.lora_format), open_dataset(data)
     dataset.check_captions()
+    asked = asked.beside(dataset.asked)
+    rule = asked.rule()
     pipeline = named.load(machine)
     recipe, units = pipeline.recipe, Units(stride=pipeline.parts.codec_spec.stride, patch=pipeline.parts.patch)
     dataset.check_inputs(frozenset(pipeline.inputs), recipe.name)
     width, height = size_of(asked.clip_size, "--clip-size")
-    width, height = width or recipe.width, height or recipe.height
-    buckets = buckets_of(height, width, units, one=asked.one_size)
+    buckets = buckets_of(height or recipe.height, width or recipe.width, units, one=bool(asked.one_size))
     with stages({"survey": "looking at the clips"}) as on_progress:
         surveys = list(survey(dataset, recipe.fps, lambda done, total: on_progress("survey", done, total)))
     clips = choose_clips(
@@ -142,7 +162,7 @@ def clip_plan(
         seed=SEED,
         base=str(named.model),
         clips=clips,
-        batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size, processes=processes),
+        batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size or BATCH, processes=processes),
         training=spec_of(asked, len(clips.clips), recipe.transformers[0].dim),
         dialect=dialect,
         known=(0,) if FRAMES in pipeline.inputs else (),

@@ -9,6 +9,7 @@ from typing import Any
 
 from kinoform.conditions.inputs import InputField
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
+from kinoform.datasets.asked import NOTHING_ASKED, DatasetSettings
 from kinoform.errors import UsageError
 
 ROLES = ("target", "source", "mask", "references", "first", "last", "caption")
@@ -53,13 +54,15 @@ INPUT_OF: Mapping[str, InputField[Any]] = {
 class Dataset:
     """Items in the order of their file or folder, and in which `form` they were found.
 
-    `notes` are sentences about what was left out or taken otherwise. Raises UsageError for a dataset without items.
+    `notes` are sentences about what was left out or taken otherwise, `asked` the
+    settings that the file makes. Raises UsageError for a dataset without items.
     """
 
     path: Path
     form: str
     items: tuple[DatasetItem, ...]
     notes: tuple[str, ...] = ()
+    asked: DatasetSettings = NOTHING_ASKED
 
     def __post_init__(self) -> None:
         if not self.items:

@@ -7,6 +7,7 @@ from pathlib import Path
 from kinoform.datasets.folder import folder_dataset
 from kinoform.datasets.item import Dataset
 from kinoform.datasets.table import TABLES, table_dataset
+from kinoform.datasets.trainer_files import trainer_dataset
 from kinoform.errors import UsageError
 from kinoform.files import check_no_link, missing
 
@@ -15,7 +16,8 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.json")
 
 
 def open_dataset(path: Path) -> Dataset:
-    """Open a folder (its clips with .txt files beside them, or a metadata table in it) or a .jsonl, .csv, .json table.
+    """Open a folder (its clips with .txt files beside them, or a metadata table in it), a .jsonl, .csv or .json table,
+    or the .toml file of musubi-tuner or diffusion-pipe.
 
     No media is read. Raises UsageError for a path that is missing or none of these, for unknown columns, for files
     that are missing, and for a dataset without items.
@@ -26,9 +28,11 @@ def open_dataset(path: Path) -> Dataset:
         return folder_dataset(path) if table is None else table_dataset(table)
     if not path.exists():
         raise missing(path)
+    if path.suffix.lower() == ".toml":
+        return trainer_dataset(path)
     if path.suffix.lower() in TABLES:
         return table_dataset(path)
     raise UsageError(
-        f"{path} is no dataset; give a folder of clips with .txt files, or a {', '.join(TABLES)} table",
+        f"{path} is no dataset; give a folder of clips with .txt files, a {', '.join(TABLES)} table, or a .toml file",
         code="dataset_unknown",
     )

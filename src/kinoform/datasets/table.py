@@ -18,7 +18,7 @@ COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(
         ("target", "video", "video_path", "image", "image_path", "file_path", "file_name", "path"), "target"
     ),
-    **dict.fromkeys(("caption", "prompt", "text"), "caption"),
+    **dict.fromkeys(("caption", "prompt", "text", "cap"), "caption"),
     **dict.fromkeys(
         ("source", "vace_video", "control_video", "control_path", "control_file_path", "source_video"), "source"
     ),
@@ -31,7 +31,7 @@ COLUMNS: Mapping[str, str] = {
 }
 """The role of each column."""
 
-IDLE = frozenset({"type", "id", "width", "height", "fps", "num_frames", "frames", "duration"})
+IDLE = frozenset({"type", "id", "width", "height", "fps", "num_frames", "frames", "duration", "resolution"})
 """Columns that others write and that the files themselves tell."""
 
 
@@ -93,11 +93,16 @@ def _item(path: Path, number: int, row: Mapping[str, Any], notes: list[str]) -> 
     return DatasetItem(
         name=str(values["target"]),
         target=target,
-        caption=" ".join(str(values.get("caption", "")).split()),
+        caption=" ".join(str(_first(values.get("caption", ""))).split()),
         references=_files(path, number, "references", values.get("references")),
         repeats=_repeats(path, number, values.get("repeats", 1)),
         **{role: found[0] if found else None for role, found in files.items()},
     )
+
+
+def _first(caption: object) -> object:
+    """Return the first of several captions, as FastVideo lists them."""
+    return cast("list[object]", caption)[0] if isinstance(caption, list) and caption else caption
 
 
 def _files(path: Path, number: int, role: str, value: object) -> tuple[Path, ...]:

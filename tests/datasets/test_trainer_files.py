@@ -1,0 +1,115 @@
+"""Dataset files of musubi-tuner and diffusion-pipe are read as they are; what cannot be followed is said."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kinoform.datasets.asked import DatasetSettings
+from kinoform.datasets.open import open_dataset
+from tests.support.refusals import refused
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for folder, names in (("clips", "ab"), ("more", "c")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / folder / f"{name}.png")
+            (tmp_path / folder / f"{name}.txt").write_text(f"caption of {name}")
+    (tmp_path / "table.jsonl").write_text('{"video_path": "more/c.png", "caption": "c", "control_path": "clips/a.png"}')
+    return tmp_path
+
+
+def opened(data: Path, text: str):
+    (data / "data.toml").write_text(text)
+    return open_dataset(data / "data.toml")
+
+
+MUSUBI = """
+[general]
+resolution = [960, 544]
+batch_size = 2
+enable_bucket = true
+bucket_no_upscale = true
+
+[[datasets]]
+video_directory = "clips"
+cache_directory = "cache"
+target_frames = [1, 25, 47]
+frame_extraction = "slide"
+frame_stride = 10
+num_repeats = 3
+
+[[datasets]]
+video_jsonl_file = "table.jsonl"
+target_frames = [25, 45]
+frame_extraction = "slide"
+frame_stride = 10
+"""
+
+
+def test_a_file_of_musubi_keeps_its_settings(data: Path) -> None:
+    found = opened(data, MUSUBI)
+    assert [item.name for item in found.items] == ["clips/a.png", "clips/b.png", "table.jsonl/more/c.png"]
+    assert [item.repeats for item in found.items] == [3, 3, 1] and found.items[2].source == data / "clips" / "a.png"
+    assert found.asked == DatasetSettings(size=(960, 544), one_size=False, frames=(25, 45), rule="sliding=10", batch=2)
+    assert {note.split()[0] for note in found.notes} == {"cache_directory", "bucket_no_upscale"}
+
+
+PIPE = """
+resolutions = [512]
+enable_ar_bucket = true
+min_ar = 0.5
+frame_buckets = [1, 33]
+
+[[directory]]
+path = "clips"
+num_repeats = 5
+
+[[directory]]
+path = "more"
+"""
+
+
+def test_a_file_of_diffusion_pipe_keeps_its_settings(data: Path) -> None:
+    found = opened(data, PIPE)
+    assert [item.repeats for item in found.items] == [5, 5, 1]
+    assert found.asked == DatasetSettings(size=(512, 512), one_size=False, frames=(33,))
+    assert any(note.startswith("min_ar") for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "words"),
+    [
+        ("frame_stride", "frame_strid", "dataset_key_unknown", ("'frame_stride'", "[[datasets]] 1")),
+        ("[general]", "[generel]", "dataset_key_unknown", ("general",)),
+        ('"slide"', '"slid"', "unknown_name", ("'slide'",)),
+        ('video_directory = "clips"\n', "", "dataset_row_incomplete", ("video_directory",)),
+        ("frame_stride = 10\nnum", "frame_stride = 12\nnum", "dataset_settings_differ", ("sliding=12",)),
+        ("[960, 544]", "[960, 544, 3]", "wrong_type", ("resolution",)),
+        ("num_repeats = 3", 'control_directory = "x"', "dataset_key_not_read", ("control_directory",)),
+        ("batch_size = 2", 'caption_extension = ".caption"', "dataset_key_not_read", (".caption",)),
+        ("[[datasets]]", "[[datasetz]]", "dataset_unknown", ("[[datasets]]",)),
+        ("[general]", "[general", "dataset_damaged", ("TOML",)),
+    ],
+)
+def test_what_cannot_be_followed_is_named(data: Path, old: str, new: str, code: str, words: tuple[str, ...]) -> None:
+    assert old in MUSUBI
+    with refused(code, *words):
+        opened(data, MUSUBI.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("[512]", "[512, 768]", "dataset_settings_differ"),
+        ('path = "more"', 'path = "gone"', "file_missing"),
+        ("min_ar", "min_arr", "dataset_key_unknown"),
+        ("num_repeats = 5", 'mask_path = "masks"', "dataset_key_not_read"),
+    ],
+)
+def test_so_it_is_for_diffusion_pipe(data: Path, old: str, new: str, code: str) -> None:
+    with refused(code):
+        opened(data, PIPE.replace(old, new))
