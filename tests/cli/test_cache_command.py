@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from kinoform.conditions.protocols import ConditionerOutput
-from kinoform.training.cache.examples import ExampleCache
+from kinoform.conditions.protocols import NOTHING
+from kinoform.media.video import Video
+from kinoform.training.cache.examples import EncodedClip, ExampleCache
 from tests.support.command_line import Run
 
 
@@ -15,7 +17,7 @@ def cache(tmp_path: Path) -> Path:
     for codec, keys in (("old", "ab"), ("new", "abc")):
         with ExampleCache(tmp_path / "cache", clips={"codec": codec}, text={"encoder": "t"}) as cache:
             for key in keys:
-                cache.write(key * 32, torch.full((3, 1, 2, 2), 0.5), ConditionerOutput())
+                cache.write(key * 32, EncodedClip(latents=torch.full((3, 1, 2, 2), 0.5), condition=NOTHING))
             cache.write_rows("a ball", torch.ones(3, 4))
     return tmp_path / "cache"
 
@@ -49,3 +51,22 @@ def test_damage_is_told_by_the_exit_code_and_pruned(kinoform: Run, cache: Path) 
 def test_what_is_no_cache_is_refused(kinoform: Run, tmp_path: Path) -> None:
     assert kinoform("cache", tmp_path).refusal == "cache_missing"
     assert kinoform("cache", tmp_path / "none").refusal == "file_missing"
+
+
+def test_clips_of_a_dataset_are_encoded_once_and_a_new_caption_encodes_no_clip(kinoform: Run, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("ball", "star"):
+        frames = np.random.default_rng(ord(name[0])).integers(0, 256, (9, 48, 64, 3), np.uint8)
+        Video(frames=frames, fps=8.0).save(tmp_path / "clips" / f"{name}.mp4")
+        (tmp_path / "clips" / f"{name}.txt").write_text(f"a {name}")
+    words = ("cache", tmp_path / "clips", "--model", "mini", "--clip-frames", "9", "--clip-size", "64x64", "--json")
+    (told,) = kinoform(*words).told
+    assert told["folder"] == str(tmp_path / "clips.cache")
+    assert [(group["kind"], group["entries"]) for group in told["groups"]] == [("clips", 2), ("text", 3)]
+    before = sorted((tmp_path / "clips.cache").glob("clips-*"))
+    (tmp_path / "clips" / "ball.txt").write_text("another ball")
+    (told,) = kinoform(*words).told
+    assert told["groups"][1]["entries"] == 4
+    assert sorted((tmp_path / "clips.cache").glob("clips-*")) == before
+    assert kinoform("cache", tmp_path / "clips", "--check").code == 0
+    assert kinoform("cache", tmp_path / "clips", "--model", "mini", "--processes", "0").refusal == "value_out_of_range"

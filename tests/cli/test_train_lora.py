@@ -23,7 +23,9 @@ SHORT = ("--training-steps", "4", "--rank", "4", "--dtype", "float32")
 
 
 def train(kinoform: Any, folder: Path, *options: str, data: Path = CLIPS) -> Any:
-    return kinoform("train", "lora", str(data), "--run", str(folder), *SHORT, *options)
+    return kinoform(
+        "train", "lora", str(data), "--run", str(folder), "--cache", str(folder / "cache"), *SHORT, *options
+    )
 
 
 def losses(folder: Path) -> list[float | None]:
@@ -33,7 +35,7 @@ def losses(folder: Path) -> list[float | None]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    words = ["kinoform", "train", "lora", str(CLIPS), "--run", str(folder), *SHORT]
+    words = ["kinoform", "train", "lora", str(CLIPS), "--run", str(folder), "--cache", str(folder / "cache"), *SHORT]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
         patch.setattr("sys.argv", words)
         main()

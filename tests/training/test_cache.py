@@ -20,15 +20,15 @@ from kinoform.conditions.protocols import ConditionerOutput, InpaintingConstrain
 from kinoform.models.vace_blocks import VaceContext
 from kinoform.training.cache import fill as filling
 from kinoform.training.cache import store
-from kinoform.training.cache.examples import ExampleCache, prompt_key, trimmed
-from kinoform.training.cache.fill import FillPlan, FillProgress, fill
+from kinoform.training.cache.examples import EncodedClip, ExampleCache, prompt_key, trimmed
+from kinoform.training.cache.fill import FillPlan, fill
 from kinoform.types import InContextSegment
 from tests.support.full_disk import full_disk
 from tests.support.refusals import refused
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="processes are forked and killed here"),
-    pytest.mark.filterwarnings("ignore:.*passed over"),
+    pytest.mark.filterwarnings("ignore:.*left out"),
 ]
 
 
@@ -68,6 +68,10 @@ def everything() -> ConditionerOutput:
     )
 
 
+def clip_of(latents: Tensor, condition: ConditionerOutput) -> EncodedClip:
+    return EncodedClip(latents=latents, condition=condition, prefix="task: ")
+
+
 def same(one: object, other: object, dtype: torch.dtype) -> bool:
     """Tell whether two are equal when floating numbers of the first are rounded."""
     if isinstance(one, Tensor):
@@ -87,14 +91,14 @@ def same(one: object, other: object, dtype: torch.dtype) -> bool:
 def test_all_that_a_condition_holds_comes_back(dtype: torch.dtype, tmp_path: Path) -> None:
     latents = noise(0, 3, 2, 4, 4)
     with opened(tmp_path, dtype=dtype) as cache:
-        cache.write("ab" * 16, latents, everything())
-        cache.write("cd" * 16, latents, ConditionerOutput())
+        cache.write("ab" * 16, clip_of(latents, everything()))
+        cache.write("cd" * 16, clip_of(latents, ConditionerOutput()))
     assert cache.rounding == 0 if dtype == torch.float32 else 1e-4 < cache.rounding < 3e-3
     again = opened(tmp_path, dtype=dtype)
     assert again.missing(["ab" * 16, "ef" * 16, "ef" * 16]) == ["ef" * 16]
-    kept, condition = again.read("ab" * 16)
-    assert same(latents, kept, dtype) and same(everything(), condition, dtype)
-    assert again.read("cd" * 16)[1] == ConditionerOutput()
+    kept = again.read("ab" * 16)
+    assert same(clip_of(latents, everything()), kept, dtype) and again.prefix("ab" * 16) == "task: "
+    assert again.read("cd" * 16).condition == ConditionerOutput()
     with refused("cache_entry_missing"):
         again.read("ef" * 16)
 
@@ -118,7 +122,7 @@ def test_text_comes_back_bit_for_bit_without_its_zeros_on_disk(dtype: torch.dtyp
 
 def test_a_new_caption_or_text_encoder_leaves_the_clips(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
-        cache.write("ab" * 16, noise(0, 3, 1, 2, 2), everything())
+        cache.write("ab" * 16, clip_of(noise(0, 3, 1, 2, 2), everything()))
         cache.write_rows("a ball", noise(1, 3, 4))
     other = opened(tmp_path, text="u")
     assert other.has("ab" * 16) and not other.has_rows("a ball") and not other.clips.stale
@@ -131,21 +135,21 @@ def test_what_another_model_encoded_is_said_not_read_and_removed_when_asked(tmp_
     for codec in "ab":
         with opened(tmp_path, codec=codec) as made:
             for key in ("ab" * 16, "cd" * 16):
-                made.write(key, noise(ord(codec), 3, 1, 2, 2), ConditionerOutput())
+                made.write(key, clip_of(noise(ord(codec), 3, 1, 2, 2), ConditionerOutput()))
     cache.refresh()
-    assert not torch.equal(opened(tmp_path).read("ab" * 16)[0], cache.read("ab" * 16)[0])
+    assert not torch.equal(opened(tmp_path).read("ab" * 16).latents, cache.read("ab" * 16).latents)
     (said,) = cache.stale()
     assert "2 clips" in said and "codec: saved a, now b" in said
     cache.clips.prune(["cd" * 16])
     assert not cache.stale() and len(store.shards_in(tmp_path)) == 1
     again = opened(tmp_path, codec="b")
     assert again.has("cd" * 16) and not again.has("ab" * 16)
-    assert torch.equal(again.read("cd" * 16)[0], cache.read("cd" * 16)[0])
+    assert torch.equal(again.read("cd" * 16).latents, cache.read("cd" * 16).latents)
 
 
 def filled(folder: Path) -> Path:
     with opened(folder) as cache:
-        cache.write("ab" * 16, noise(0, 3, 1, 2, 2), everything())
+        cache.write("ab" * 16, clip_of(noise(0, 3, 1, 2, 2), everything()))
     return store.shards_in(folder)[0]
 
 
@@ -211,9 +215,9 @@ def test_a_shard_of_a_stranger_is_refused(what: str, tmp_path: Path) -> None:
 def test_nothing_is_kept_that_is_not_finite_or_cannot_be_read_again(tmp_path: Path) -> None:
     cache = opened(tmp_path)
     with refused("not_finite"):
-        cache.write("ab" * 16, noise(0, 3, 1, 2, 2) * torch.inf, ConditionerOutput())
+        cache.write("ab" * 16, clip_of(noise(0, 3, 1, 2, 2) * torch.inf, ConditionerOutput()))
     with refused("cache_cannot_keep"):
-        cache.write("ab" * 16, noise(0, 3, 1, 2, 2), ConditionerOutput(branches={"own": object()}))
+        cache.write("ab" * 16, clip_of(noise(0, 3, 1, 2, 2), ConditionerOutput(branches={"own": object()})))
     cache.flush()
     assert not store.shards_in(tmp_path)
 
@@ -222,7 +226,7 @@ def test_a_full_disk_leaves_what_is_there(tmp_path: Path) -> None:
     filled(tmp_path)
     cache = opened(tmp_path)
     with full_disk(10_000), refused("disk_full"), cache:
-        cache.write("cd" * 16, noise(0, 3, 50, 20, 20), ConditionerOutput())
+        cache.write("cd" * 16, clip_of(noise(0, 3, 50, 20, 20), ConditionerOutput()))
         cache.flush()
     assert len(list(tmp_path.iterdir())) == 1 and opened(tmp_path).read("ab" * 16)
 
@@ -239,13 +243,14 @@ class Encoders:
     def __init__(self, seconds: float = 0.0, bad: str = "-") -> None:
         self.seconds, self.bad, self.count = seconds, bad, 0
 
-    def clip(self, clip: Clip) -> tuple[Tensor, ConditionerOutput]:
+    def clip(self, clip: Clip) -> EncodedClip:
         self.count += 1
         time.sleep(self.seconds)
         if clip.name.startswith(self.bad):
             raise store.UsageError(f"{clip.name} is damaged", code="media_damaged")
         seed = int(clip.key[:8], 16)
-        return noise(seed, 3, 1, 4, 4), replace(everything(), context={"image": noise(seed + 1, 1, 5, 4)})
+        condition = replace(everything(), context={"image": noise(seed + 1, 1, 5, 4)})
+        return clip_of(noise(seed, 3, 1, 4, 4), condition)
 
     def rows(self, prompts: list[str]) -> Tensor:
         return torch.stack([noise(len(prompt), 6, 4) for prompt in prompts])
@@ -255,9 +260,13 @@ CLIPS = [Clip(hashlib.sha256(str(n).encode()).hexdigest()[:32], f"{n}.mp4") for 
 PROMPTS = ["", *("a" * n for n in range(1, 40))]
 
 
+def prompts(cache: ExampleCache) -> list[str]:
+    return PROMPTS
+
+
 def plan(folder: Path, encoders: Encoders | None = None, seconds: float = 0.0) -> FillPlan:
     encode = partial(Encoders, seconds) if encoders is None else lambda: encoders
-    return FillPlan(clips=CLIPS, prompts=PROMPTS, cache=partial(opened, folder), encoders=encode)
+    return FillPlan(cache=opened(folder), clips=CLIPS, prompts=prompts, encoders=encode)
 
 
 def check_whole(folder: Path) -> None:
@@ -266,29 +275,29 @@ def check_whole(folder: Path) -> None:
         cache, encoders = opened(folder), Encoders()
     assert not cache.missing([clip.key for clip in CLIPS]) and not cache.missing_rows(PROMPTS)
     for clip in CLIPS:
-        latents, condition = cache.read(clip.key)
-        assert same(encoders.clip(clip), (latents, condition), torch.bfloat16)
+        assert same(encoders.clip(clip), cache.read(clip.key), torch.bfloat16)
     assert torch.equal(cache.rows(PROMPTS[7]), encoders.rows(PROMPTS[7:8])[0])
     assert not cache.clips.check() and not cache.text.check()
 
 
 def test_filling_encodes_what_is_missing_and_says_how_far_it_is(tmp_path: Path) -> None:
-    encoders, told = Encoders(), list[FillProgress]()
+    encoders, told = Encoders(), list[tuple[str, int, int]]()
     with opened(tmp_path) as cache:
-        cache.write(CLIPS[3].key, *encoders.clip(CLIPS[3]))
-    fill(plan(tmp_path, encoders), said=told.append)
+        cache.write(CLIPS[3].key, encoders.clip(CLIPS[3]))
+    fill(plan(tmp_path, encoders), on_stage=lambda *stage: told.append(stage))
     assert encoders.count == len(CLIPS)  # with the one that was there
-    assert (told[0].done, told[-1].done, told[-1].total) == (2, len(CLIPS) + len(PROMPTS), len(CLIPS) + len(PROMPTS))
-    assert told[-1].seconds_left == 0
+    clips, text = ([done for stage, done, _ in told if stage == name] for name in ("clips", "text"))
+    assert clips == list(range(1, len(CLIPS) + 1)) and (text[0], text[-1]) == (0, len(PROMPTS))
     check_whole(tmp_path)
-    fill(plan(tmp_path, encoders), said=told.append)
+    fill(plan(tmp_path, encoders))
     assert encoders.count == len(CLIPS)
 
 
 def test_clips_that_cannot_be_read_are_passed_over_up_to_a_limit(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="1.mp4 is passed over"):
-        cache = fill(replace(plan(tmp_path, Encoders(bad="1")), most_bad=11))
-    assert cache.missing([clip.key for clip in CLIPS]) == [c.key for c in CLIPS if c.name.startswith("1")]
+    bad = replace(plan(tmp_path, Encoders(bad="1")), most_bad=11)
+    with pytest.warns(UserWarning, match="1.mp4 is left out"):
+        fill(bad)
+    assert bad.cache.missing(bad.keys) == [clip.key for clip in CLIPS if clip.name.startswith("1")]
     with refused("too_many_bad_clips"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fill(plan(tmp_path, Encoders(bad="1")))

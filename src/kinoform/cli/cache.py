@@ -1,26 +1,37 @@
-"""`kinoform cache`: what a training's cache of encoded clips holds, and whether it is whole."""
+"""`kinoform cache`: clips are encoded for trainings to come; what a cache holds, and whether it is whole."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinoform.cli import console
+from kinoform.cli.clip_options import ClipOptions, cache_beside, clip_plan
+from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.option_groups import OutputOptions
 from kinoform.cli.options import command, varied
-from kinoform.cli.progress import megabytes
-from kinoform.errors import KinoformError
+from kinoform.cli.progress import megabytes, stages
+from kinoform.errors import KinoformError, UsageError
 
 if TYPE_CHECKING:
     from kinoform.training.cache.survey import CacheGroup, CacheReport
+    from kinoform.training.clip_cache import ModelEncoders
 
 
 @command
 def cache(
-    folder: Annotated[Path, typer.Argument(help="The folder of a cache.")],
+    path: Annotated[Path, typer.Argument(help="The folder of a cache; or with --model, a dataset to encode.")],
     *,
+    named: Annotated[ModelOptions, varied(without=("vace", "lora", "lora_ignore_unknown"), default={"model": None})],
+    clips: Annotated[
+        ClipOptions, varied(only=("clips", "clip_frames", "clip_size", "one_size", "cache", "cache_float32"))
+    ],
+    machine_options: Annotated[MachineOptions, varied(default={"dtype": "auto"})],
+    processes: Annotated[int, typer.Option(help="Processes that encode, each with the encoders in memory.")] = 1,
     check: Annotated[
         bool, typer.Option("--check", help="Read every shard: its hash, and whether all is finite.")
     ] = False,
@@ -29,7 +40,14 @@ def cache(
     ] = False,
     results: Annotated[OutputOptions, varied(only=("as_json",))],
 ) -> None:
-    """Say what a cache of encoded clips holds, and check it."""
+    """Encode the clips of a dataset for trainings to come; or say what such a cache holds, and check it."""
+    if processes < 1:
+        raise UsageError(f"--processes must be 1 or more, not {processes}", code="value_out_of_range")
+    folder = path
+    if named.model is not None:
+        folder = _filled(path, named, machine_options, clips, processes)
+    elif clips.cache is not None or cache_beside(path).is_dir():
+        folder = clips.cache or cache_beside(path)
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.training.cache.survey import remove, survey
 
@@ -46,10 +64,39 @@ def cache(
         )
 
 
+def _filled(data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions, processes: int) -> Path:
+    """Encode what the cache of a dataset lacks, and return its folder."""
+    from kinoform.training.cache.fill import fill
+
+    pipeline, plan = clip_plan(data, named, machine, asked, 1)
+    settings = plan.cache
+    assert settings is not None, "no option of this command leaves it out"
+    contents = plan.without_words.filling(pipeline.parts, settings, pipeline.machine.device)
+    if processes > 1:
+        contents = replace(contents, encoders=partial(_encoders, data, named, machine, asked))
+    with stages({"clips": "encoding clips", "text": "encoding captions"}) as on_stage:
+        fill(contents, processes=processes, on_stage=on_stage)
+    if contents.cache.rounding:
+        console.note(
+            f"latents are kept in bfloat16, {contents.cache.rounding:.1e} of their root mean square off; "
+            "--cache-float32 keeps them exactly"
+        )
+    return settings.folder
+
+
+def _encoders(data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions) -> ModelEncoders:
+    """Open the encoders in a process of its own."""
+    from kinoform.training.clip_cache import ModelEncoders
+
+    pipeline, plan = clip_plan(data, named, machine, asked, 1)
+    return ModelEncoders(pipeline.parts, plan.recipe.conditioners, plan.known, pipeline.machine.device)
+
+
 def _text(report: CacheReport, *, checked: bool, pruned: bool) -> str:
     lines = [line for group in report.groups for line in _lines(group)]
     lines += [f"damaged  {item.path.name}: {item.reason}" for item in report.bad]
-    state = f"{report.bytes / 1e9:.3f} GB"
+    size = report.bytes
+    state = f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
     if checked and not report.bad:
         state += ", every shard whole"
     if pruned:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from kinoform.cli import console
 from kinoform.cli.model_options import MachineOptions, ModelOptions
-from kinoform.cli.options import SETTING, one_of, option
+from kinoform.cli.options import PATH_SETTING, SETTING, one_of, option
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from kinoform.datasets.asked import DatasetSettings
     from kinoform.datasets.clips import ClipRule
     from kinoform.pipelines.pipeline import Pipeline
+    from kinoform.training.clip_cache import CacheSettings
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.stage import TrainingSpec
 
@@ -50,6 +51,13 @@ class ClipOptions:
     ] = None
     batch_size: Annotated[int | None, option(CLIPS, "Most clips in a batch; 8 unless DATA says so."), SETTING] = None
     batch_tokens: Annotated[int, option(CLIPS, "Most tokens in a batch; a larger clip is alone."), SETTING] = BUDGET
+    cache: Annotated[
+        Path | None, option(CLIPS, "Folder of encoded clips, shared by trainings; else DATA.cache."), PATH_SETTING
+    ] = None
+    no_cache: Annotated[bool, option(CLIPS, "Keep encoded clips in memory alone.", "--no-cache"), SETTING] = False
+    cache_float32: Annotated[
+        bool, option(CLIPS, "Keep them in float32, not rounded to bfloat16.", "--cache-float32"), SETTING
+    ] = False
     rank: Annotated[int, option(LEARNING, "Rank of the LoRA."), SETTING] = 32
     alpha: Annotated[float | None, option(LEARNING, "Scale alpha / rank; else as the rank."), SETTING] = None
     learning_rate: Annotated[
@@ -61,8 +69,21 @@ class ClipOptions:
         "comfy"
     )
 
+    def cache_of(self, data: Path) -> CacheSettings | None:
+        """Return the cache of a dataset, whose default lies beside it; None where there is to be none."""
+        import torch
+
+        from kinoform.training.clip_cache import CacheSettings
+
+        if self.no_cache:
+            return None
+        folder = self.cache or cache_beside(data)
+        return CacheSettings(folder=folder, dtype=torch.float32 if self.cache_float32 else torch.bfloat16)
+
     def check(self) -> None:
-        """Raise UsageError for numbers out of range."""
+        """Raise UsageError for numbers out of range, and for options that exclude each other."""
+        if self.no_cache and (self.cache is not None or self.cache_float32):
+            raise UsageError("--no-cache keeps nothing; leave it out, or --cache", code="options_conflict")
         for name, value, low, high in (
             ("--batch-size", 1 if self.batch_size is None else self.batch_size, 1, 10_000),
             ("--batch-tokens", self.batch_tokens, 1, 10**9),
@@ -117,6 +138,11 @@ class ClipOptions:
         return rules[name]
 
 
+def cache_beside(data: Path) -> Path:
+    """Return the folder of a dataset's cache, which lies beside it: clips.cache beside clips."""
+    return data.absolute().with_name(f"{data.absolute().stem if data.is_file() else data.absolute().name}.cache")
+
+
 def clip_plan(
     data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions, processes: int
 ) -> tuple[Pipeline, ClipPlan]:
@@ -166,6 +192,7 @@ def clip_plan(
         training=spec_of(asked, len(clips.clips), recipe.transformers[0].dim),
         dialect=dialect,
         known=(0,) if FRAMES in pipeline.inputs else (),
+        cache=asked.cache_of(data),
     )
     return pipeline, plan
 

@@ -89,7 +89,7 @@ COMMANDS = (
         name="cache",
         panel=MODELS,
         heeds_settings=False,
-        help="Say what a cache of encoded clips holds, and check it.",
+        help="Encode the clips of a dataset for trainings to come; or say what such a cache holds, and check it.",
     ),
     CommandEntry(
         name="report",

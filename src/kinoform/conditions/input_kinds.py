@@ -42,7 +42,7 @@ class ReadOptions:
     end: bool = False
     others: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     pick: Callable[[int, float | None], Sequence[int]] | None = None
-    start: Whole = 0
+    start: Whole | None = None
     decoder: MediaDecoder | None = None
 
 

@@ -1,7 +1,7 @@
 """The parts of a model as promises: headers are checked now, so that nothing fails after minutes of work."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, cast
@@ -64,7 +64,8 @@ class Parts:
     call for. `module_files` are the VACE modules on the transformers, one for each, or none. `lora_hashes` are the
     SHA-256 of the LoRA files on the transformers, in their order, `lora_strengths` their strengths, by name where there
     are several transformers, and `loras` their ranks for each transformer. `adapter_strengths` are the
-    strengths on each transformer by the names of its adapters.
+    strengths on each transformer by the names of its adapters. `encoder_files` are those of the parts that encode, by
+    the names of their fields.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -85,6 +86,7 @@ class Parts:
     image_spec: VisionSpec | None = None
     loras: tuple[tuple[LoRARanks, ...], ...] = ()
     adapter_strengths: tuple[Mapping[str, Varying], ...] = ()
+    encoder_files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
 
     @property
     def transformer(self) -> TransformerLoader:
@@ -265,6 +267,12 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
         codec_spec=codec_spec,
         text_spec=text_part.spec,
         fingerprint=lambda: model_hash(files),
+        encoder_files={
+            "codec": () if codec is None else codec.files,
+            "image_encoder": () if image is None else image.files,
+            "text_encoder": text.files,
+            "tokenizer": (model.tokenizer.path,),
+        },
         family=first.family,
         model=model.model,
         notes=first.notes,

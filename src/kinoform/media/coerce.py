@@ -52,7 +52,7 @@ def image_of(value: object, *, decoder: MediaDecoder | None = None) -> InputImag
 
 
 def clip_of(
-    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
+    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole | None = None,
     sound: bool = False, decoder: MediaDecoder | None = None,
 ) -> InputVideo:  # fmt: skip
     """Return an InputVideo of one, a Video, a file name, an array [f, h, w, 3 or 4], or a sequence for `image_of`.
@@ -91,7 +91,7 @@ def frames_of(clip: InputVideo, pick: Callable[[int, float | None], Sequence[int
 
 
 def mask_of(
-    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
+    value: object, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole | None = None,
     video: InputVideo | None = None, decoder: MediaDecoder | None = None,
 ) -> Mask:  # fmt: skip
     """Return a Mask of one, a file name, a Pillow image, an array [h, w] or [f, h, w], or a sequence of images.

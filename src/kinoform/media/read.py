@@ -29,16 +29,16 @@ def read_image(path: PathLike, *, decoder: MediaDecoder | None = None) -> InputI
 
 
 def read_clip(
-    path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
+    path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole | None = None,
     sound: bool = False, decoder: MediaDecoder | None = None,
 ) -> InputVideo:  # fmt: skip
     """Read an mp4, mov, webm or mkv video, a gif or animated webp, a folder of frames, or an image as one frame.
 
     The frames of a folder come in natural order (2 before 10). `fps` takes a video at that rate: frame k is the
     one on screen at k / fps. Images have no times: all are taken, and `fps` is their rate. `num_frames` takes at
-    most so many, from frame `start` on (an image of one frame begins anywhere). Frames are turned as the file says;
-    more than 8 bits and HDR become 8-bit BT.709. With `sound` its sound tracks are taken too, as far as the frames
-    last, if they begin at 0.
+    most so many; from frame `start` on, and then nothing is said of what is left out (an image of one frame begins
+    anywhere). Frames are turned as the file says; more than 8 bits and HDR become 8-bit BT.709. With `sound` its sound
+    tracks are taken too, as far as the frames last, if they begin at 0.
     Warns of what is changed or left out. Raises UsageError as `read_image` does, and for a folder without
     images, frames of several sizes, sound alone, and a rate or number out of range.
     """
@@ -52,7 +52,7 @@ def read_clip(
 
 
 def read_mask(
-    path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole = 0,
+    path: PathLike, *, fps: Number | None = None, num_frames: Whole | None = None, start: Whole | None = None,
     decoder: MediaDecoder | None = None,
 ) -> Mask:  # fmt: skip
     """Read an image or video, white where something changes. Greys stay; of colours the brightness counts.
@@ -64,7 +64,7 @@ def read_mask(
 
 
 def decode_options(
-    fps: Number | None, num_frames: Whole | None, *, start: Whole = 0, mask: bool = False
+    fps: Number | None, num_frames: Whole | None, *, start: Whole | None = None, mask: bool = False
 ) -> DecodeOptions:
     """Check options of reading.
 
@@ -74,7 +74,7 @@ def decode_options(
         fps=None if fps is None else real("fps", fps, *RATES),
         num_frames=None if num_frames is None else whole("num_frames", num_frames, 1, MAX_FRAMES),
         mask=mask,
-        start=whole("start", start, 0, MAX_FRAMES),
+        start=None if start is None else whole("start", start, 0, MAX_FRAMES),
     )
 
 

@@ -116,14 +116,14 @@ class DecodeOptions:
 
     `single`: the first frame alone; `mask`: the painted area instead of colours, [h, w, 1]; `fps`: the rate to take
     a video at, None for its own; `num_frames`: at most so many, from the frame `start` on, counted at that rate (a
-    single frame begins anywhere).
+    single frame begins anywhere). Whoever says where to begin takes a part, of which nobody is warned.
     """
 
     single: bool = False
     mask: bool = False
     fps: float | None = None
     num_frames: int | None = None
-    start: int = 0
+    start: int | None = None
 
     @property
     def max_frames(self) -> int | None:
@@ -178,7 +178,11 @@ def resample_frames(
     paint = Paint(lossy=source.lossy) if options.mask else None
     for frame in frames:
         if count == options.max_frames:
-            warn(f"has {source.count} frames; the first is taken" if options.single else f"is cut to {count} frames")
+            if options.start is None:
+                cut = (
+                    f"has {source.count} frames; the first is taken" if options.single else f"is cut to {count} frames"
+                )
+                warn(cut)
             break
         if frame is not shown:  # a higher rate repeats frames
             pixels, shown = _converted(frame, paint, warn), frame
@@ -207,7 +211,8 @@ def times(source: FrameSource, options: DecodeOptions, stats: FrameTimingStats, 
     """Return the times of the `count` frames that were read, where they are the file's own and not even."""
     if options.fps is not None or options.single or not source.tick or not count or stats.even(source.tick):
         return None
-    first, end = options.start, options.start + count
+    first = options.start or 0
+    end = first + count
     begins = [begin - stats.begins[first] for begin in stats.begins[first:end]]
     finish = stats.begins[end] if end < stats.frames else stats.end
     return times_from(begins, finish - stats.begins[first], source.tick)
@@ -275,7 +280,7 @@ def _too_long(seconds: Fraction) -> UnsupportedFile:
 
 
 def _warn_of_rate(source: FrameSource, options: DecodeOptions, stats: FrameTimingStats, count: int, warn: Warn) -> None:
-    if not source.tick or options.single:
+    if not source.tick or options.single or options.start is not None:
         return
     even = stats.even(source.tick)
     if options.fps is not None and not (even and (count == stats.frames or source.rate == exact_rate(options.fps))):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.conditions.protocols import Conditioner, Encoders, together
+from kinoform.conditions.protocols import Conditioner, Encoders, prefixed, together
 from kinoform.datasets.clips import Clip
 from kinoform.datasets.order import BatchOrder
 from kinoform.datasets.read import read_sample
@@ -18,6 +18,7 @@ from kinoform.media.decoder_client import MediaDecoder
 from kinoform.models.codec import to_signed
 from kinoform.models.text import encode
 from kinoform.ops.memory import release_memory
+from kinoform.training.cache.examples import EncodedClip
 from kinoform.training.devices import CPU, moved
 from kinoform.training.examples import Example
 
@@ -35,16 +36,27 @@ class ClipEncoder:
     decoder: MediaDecoder | None = None
 
     @torch.no_grad()
-    def encode(self, clip: Clip) -> Example:
+    def encode(self, clip: Clip) -> EncodedClip:
         """Encode a clip; all tensors are on the CPU. Raises UsageError where its files or inputs do not fit."""
         sample = read_sample(clip, self.conditioners, self.known, self.decoder)
         for conditioner in self.conditioners:
             conditioner.check(sample.inputs, clip.size)
         latents, _ = self.encoders.codec().encode(to_signed(sample.video[None]).to(self.encoders.device))
         condition = together(item.encode(sample.inputs, clip.size, self.encoders) for item in self.conditioners)
-        return Example(
-            name=clip.name, prompt=sample.prompt, latents=latents[0].to(CPU), condition=moved(condition, CPU)
-        )
+        prefix = prefixed(self.conditioners, "", sample.inputs, clip.size)
+        return EncodedClip(latents=latents[0].to(CPU), condition=moved(condition, CPU), prefix=prefix)
+
+
+def example_of(clip: Clip, encoded: EncodedClip) -> Example:
+    """Return the example that a clip is with its prompt of now."""
+    return Example(
+        name=clip.name, prompt=prompt_of(clip, encoded.prefix), latents=encoded.latents, condition=encoded.condition
+    )
+
+
+def prompt_of(clip: Clip, prefix: str) -> str:
+    """Return the prompt of a clip behind the words that its conditioners put before it, as `prefixed` does."""
+    return prefix + clip.item.caption.strip() if prefix else clip.item.caption
 
 
 @torch.no_grad()
@@ -62,11 +74,11 @@ def text_rows(parts: Parts, prompts: Iterable[str], device: torch.device) -> dic
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClipExamples:
-    """Encoded clips in memory, in the batches of an order; see `Examples`."""
+    """Encoded clips, in memory or in a cache, in the batches of an order; see `Examples`."""
 
     order: BatchOrder
-    encoded: dict[Clip, Example] = field(repr=False)
-    text: dict[str, Float[Tensor, "n d"]] = field(repr=False)
+    encoded: Mapping[Clip, Example] = field(repr=False)
+    text: Mapping[str, Float[Tensor, "n d"]] = field(repr=False)
 
     def count(self, step: int) -> int:
         """See `Examples`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,8 +25,10 @@ from kinoform.ops.memory import release_memory
 from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.solvers.by_expert import expert_names
 from kinoform.training.adapter import report_of, tune
+from kinoform.training.cache.fill import FillPlan, fill
 from kinoform.training.checkpoint import held
-from kinoform.training.clip_examples import ClipEncoder, ClipExamples, text_rows
+from kinoform.training.clip_cache import CachedClips, CachedText, CacheSettings, ModelEncoders, PromptsOf, opened_cache
+from kinoform.training.clip_examples import ClipEncoder, ClipExamples, example_of, text_rows
 from kinoform.training.examples import Example
 from kinoform.training.plan import TrainingRun
 from kinoform.training.saving import Probe, save_checked
@@ -39,9 +42,9 @@ OnStage = Callable[[str, int, int], None]
 class ClipPlan(TuningSpec):
     """Plan of a LoRA from the `clips` of a dataset, in batches as `batch` says, on the model called `base`.
 
-    `known` are frames of each clip that the model is given as images, where an item has none of its own. The file is
-    written in `dialect`. A prompt that is dropped is empty: what the recipe has as negative prompt would learn what
-    the clips show, and take it away again.
+    `known` are frames of each clip that the model is given as images, where an item has none of its own. What is
+    encoded is kept in `cache`, or in memory. The file is written in `dialect`. A prompt that is dropped is empty: what
+    the recipe has as negative prompt would learn what the clips show, and take it away again.
     """
 
     base: str
@@ -50,6 +53,7 @@ class ClipPlan(TuningSpec):
     training: TrainingSpec
     dialect: LoRADialect
     known: tuple[int, ...] = ()
+    cache: CacheSettings | None = None
 
     output_name: ClassVar[str] = "lora.safetensors"
 
@@ -62,7 +66,13 @@ class ClipPlan(TuningSpec):
     def deciding(self) -> dict[str, object]:
         """See `TuningSpec`; of the clips their digest stands for all."""
         own = {item.name: getattr(self, item.name) for item in fields(TuningSpec) if item.name != "recipe"}
-        return {**own, "clips": self.clips.digest, "batch": self.batch, "known": self.known}
+        rounded = None if self.cache is None or self.cache.dtype == torch.float32 else self.cache.dtype
+        return {**own, "clips": self.clips.digest, "batch": self.batch, "known": self.known, "rounded": rounded}
+
+    @property
+    def without_words(self) -> ClipPlan:
+        """The plan with an empty prompt where one is dropped."""
+        return replace(self, recipe=replace(self.recipe, negative_prompt=""))
 
     def check_output(self, path: Path, *, force: bool) -> None:
         """See `TrainingPlan`."""
@@ -77,7 +87,7 @@ class ClipPlan(TuningSpec):
     def train(self, run: TrainingRun) -> TrainedLoRA:
         """See `TrainingPlan`. The encoders are loaded, used and gone before the first transformer comes."""
         parts = repeated(run.load_parts(self.base), len(self.recipe.transformers))
-        plan = replace(self, recipe=replace(self.recipe, negative_prompt=""))
+        plan = self.without_words
         with held(run.folder):
             examples = plan.examples(parts, run.options.device, run.options.on_progress or _silent)
             tuned = tune(plan, plan.training, parts, examples, run.folder / "lora", run.options, run.processes)
@@ -93,11 +103,35 @@ class ClipPlan(TuningSpec):
     def examples(self, parts: Parts, device: torch.device, on_stage: OnStage) -> ClipExamples:
         """Encode all clips and captions. Raises UsageError for a clip that cannot be read or does not fit."""
         units = Units(stride=parts.codec_spec.stride, patch=parts.patch)
+        if self.cache is not None:
+            filled = self.filling(parts, self.cache, device)
+            fill(filled, on_stage=on_stage)
+            release_memory()
+            there = tuple(clip for clip in self.clips.clips if filled.cache.has(clip.key))
+            return ClipExamples(
+                order=BatchOrder(clips=there, batch=self.batch, units=units, seed=self.seed),
+                encoded=CachedClips(cache=filled.cache, clips=there),
+                text=CachedText(cache=filled.cache, prompts=tuple(filled.prompts(filled.cache))),
+            )
         encoded = self._encoded(PartEncoders(parts, device, torch.float32), on_stage)
         release_memory()
         order = BatchOrder(clips=tuple(encoded), batch=self.batch, units=units, seed=self.seed)
         prompts = [self.recipe.negative_prompt, *(example.prompt for example in encoded.values())]
         return ClipExamples(order=order, encoded=encoded, text=text_rows(parts, prompts, device))
+
+    def filling(self, parts: Parts, settings: CacheSettings, device: torch.device) -> FillPlan:
+        """Return what a cache is to hold for this training. Warns of what others encoded into its folder."""
+        conditioners, clips = self.recipe.conditioners, self.clips.clips
+        cache = opened_cache(settings, parts, conditioners, self.known)
+        for sentence in cache.stale():
+            warnings.warn(sentence, stacklevel=2)
+        return FillPlan(
+            cache=cache,
+            clips=clips,
+            prompts=PromptsOf(clips=clips, others=(self.recipe.negative_prompt,)),
+            encoders=partial(ModelEncoders, parts, conditioners, self.known, device),
+            most_bad=int(MAX_BAD * len(clips)),
+        )
 
     def _encoded(self, encoders: PartEncoders, on_stage: OnStage) -> dict[Clip, Example]:
         """Encode the clips; those that cannot be read are left out with a warning, as long as they are few."""
@@ -108,7 +142,7 @@ class ClipPlan(TuningSpec):
             )
             for done, clip in enumerate(clips, start=1):
                 try:
-                    encoded[clip] = encoder.encode(clip)
+                    encoded[clip] = example_of(clip, encoder.encode(clip))
                 except UsageError as fault:
                     bad += 1
                     if bad > MAX_BAD * len(clips):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,16 @@ MOST_ROWS = 2**16
 """Text rows of a prompt that are believed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedClip:
+    """A clip as encoders made it: latents of its video, what conditioners make of its inputs, and the words that these
+    put before its prompt."""
+
+    latents: Float[Tensor, "c f h w"] = field(repr=False)
+    condition: ConditionerOutput = field(repr=False)
+    prefix: str = ""
+
+
 class ExampleCache:
     """Encoded examples in `folder`, a context at whose end all is on disk.
 
@@ -34,10 +45,14 @@ class ExampleCache:
     def __init__(
         self, folder: Path, *, clips: Mapping[str, str], text: Mapping[str, str], dtype: torch.dtype = torch.bfloat16
     ) -> None:
-        self.folder, self.dtype = folder, dtype
+        self.folder, self.dtype, self.made_by = folder, dtype, dict(clips)
         self.clips = EntryStore(folder, CLIPS, {**clips, "dtype": str(dtype)})
         self.text = EntryStore(folder, TEXT, text)
         self._squares = self._errors = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what opens it again: other processes read its headers themselves."""
+        return _opened, (self.folder, self.made_by, self.text.made_by, self.dtype)
 
     def __enter__(self) -> ExampleCache:
         return self
@@ -64,22 +79,29 @@ class ExampleCache:
         """Tell whether the features of a prompt are there."""
         return prompt_key(prompt) in self.text
 
-    def write(self, key: str, latents: Float[Tensor, "c f h w"], condition: ConditionerOutput) -> None:
+    def write(self, key: str, clip: EncodedClip) -> None:
         """Add a clip. Raises NonFiniteError for NaN, UsageError for a payload that is not kept, KinoformError for a
         full disk."""
-        self.clips.write(key, {"latents": latents, "condition": condition}, self.dtype)
-        exact = latents.double()
+        if self.has(key):
+            return
+        value = {"latents": clip.latents, "condition": clip.condition, "prefix": clip.prefix}
+        self.clips.write(key, value, self.dtype)
+        exact = clip.latents.double()
         self._squares += float(exact.square().sum())
-        self._errors += float((exact - narrowed(latents, self.dtype).double()).square().sum())
+        self._errors += float((exact - narrowed(clip.latents, self.dtype).double()).square().sum())
 
     def write_rows(self, prompt: str, rows: Float[Tensor, "n d"]) -> None:
         """Add the features of a prompt. Raises as `write`."""
         self.text.write(prompt_key(prompt), {"length": len(rows), "rows": trimmed(rows)}, rows.dtype)
 
-    def read(self, key: str) -> tuple[Float[Tensor, "c f h w"], ConditionerOutput]:
+    def read(self, key: str) -> EncodedClip:
         """Read a clip, in the dtypes that were written. Raises UsageError where it is missing, KinoformError where it
         is damaged."""
         return self.clips.read(key)
+
+    def prefix(self, key: str) -> str:
+        """Return the words before the prompt of a clip that is there, of which no tensor is read."""
+        return self.clips.peek(key, "prefix")
 
     def rows(self, prompt: str) -> Float[Tensor, "n d"]:
         """Read the features of a prompt, as they were written, bit for bit. Raises as `read`."""
@@ -114,6 +136,10 @@ class ExampleCache:
         return sentences
 
 
+def _opened(folder: Path, clips: dict[str, str], text: dict[str, str], dtype: torch.dtype) -> ExampleCache:
+    return ExampleCache(folder, clips=clips, text=text, dtype=dtype)
+
+
 def prompt_key(prompt: str) -> str:
     """Return the key of a prompt's features."""
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
@@ -125,10 +151,10 @@ def trimmed(rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
     return rows[: int(used.max()) + 1 if len(used) else 0]
 
 
-def _clip(entry: Any) -> tuple[Tensor, ConditionerOutput]:
+def _clip(entry: Any) -> EncodedClip:
     match entry:
-        case {"latents": Tensor() as latents, "condition": condition} if latents.ndim == 4:
-            return latents, checked_condition(condition)
+        case {"latents": Tensor() as latents, "condition": condition, "prefix": str(prefix)} if latents.ndim == 4:
+            return EncodedClip(latents=latents, condition=checked_condition(condition), prefix=prefix)
         case _:
             raise Damaged("has an entry that is no clip")
 

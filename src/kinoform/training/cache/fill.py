@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -20,24 +21,27 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float
 from torch import Tensor
 
-from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.errors import UsageError
-from kinoform.training.cache.examples import ExampleCache, prompt_key
+from kinoform.training.cache.examples import EncodedClip, ExampleCache, prompt_key
 from kinoform.training.distributed import ProcessGroup, SingleProcess, spawn
 
 PORTION = 32
 """Clips, or captions, that are encoded under one lock and written together."""
 
 LOCKS = ".locks"
-RECOUNT = 10.0
-"""Seconds between two counts of what is there."""
+
+LOOK = 1.0
+"""Seconds between two looks at what other processes have done."""
 
 WAIT = 0.2
 """Seconds between two looks at what another process works at."""
 
+OnStage = Callable[[str, int, int], None]
+"""Called with "clips" or "text", how many are there, and how many are to be."""
+
 
 @runtime_checkable
-class CachedClip(Protocol):
+class KeyedClip(Protocol):
     """A clip as the cache knows it: `key` is the hash of all that decides its pixels, `name` is for people."""
 
     @property
@@ -47,137 +51,153 @@ class CachedClip(Protocol):
 
 
 @runtime_checkable
-class Encodes(Protocol):
-    """Encoders of a model: of a clip's video and inputs, and of prompts.
+class ClipEncoders(Protocol):
+    """Encoders of a model: of a clip's video and inputs, and of prompts, which come after all clips.
 
     `clip` raises UsageError for a clip that cannot be read, which is passed over.
     """
 
-    def clip(self, clip: Any) -> tuple[Float[Tensor, "c f h w"], ConditionerOutput]: ...
+    def clip(self, clip: Any) -> EncodedClip: ...
     def rows(self, prompts: list[str]) -> Float[Tensor, "b n d"]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillPlan:
-    """Contents that a cache is to have: `clips`, and the features of `prompts`, by what `encoders` opens.
+    """Contents that a cache is to have: `clips`, and then the features of `prompts`, which the cached clips decide.
 
-    `cache` opens the cache; both are called in each process, so they must be picklable for more than one. More than
-    `most_bad` clips that cannot be read end the work.
+    `encoders` opens the encoders, where something is missing. For more than one process all must be picklable. More
+    than `most_bad` clips that cannot be read end the work.
     """
 
-    clips: Sequence[CachedClip]
-    prompts: Sequence[str]
-    cache: Callable[[], ExampleCache]
-    encoders: Callable[[], Encodes]
+    cache: ExampleCache
+    clips: Sequence[KeyedClip]
+    prompts: Callable[[ExampleCache], list[str]]
+    encoders: Callable[[], ClipEncoders]
     most_bad: int = 10
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillProgress:
-    """State of the work: entries that are there, of all that are to be; `began` were there at first."""
-
-    done: int
-    total: int
-    began: int
-    seconds: float
-
     @property
-    def seconds_left(self) -> float | None:
-        """Time that the rest takes at the pace so far; None before there is one."""
-        made = self.done - self.began
-        return self.seconds / made * (self.total - self.done) if made else None
+    def keys(self) -> list[str]:
+        """The keys of the clips, each once."""
+        return list(dict.fromkeys(item.key for item in self.clips))
 
 
-Said = Callable[[FillProgress], None]
+def fill(plan: FillPlan, *, processes: int = 1, on_stage: OnStage | None = None) -> None:
+    """Encode whatever is missing; clips that cannot be read are warned of and missing still.
 
-
-def fill(plan: FillPlan, *, processes: int = 1, said: Said | None = None) -> ExampleCache:
-    """Encode whatever is missing, and return the cache; clips that cannot be read are warned of and still missing.
-
-    `said` is called after each entry, in the first process; it must be picklable for more than one. Raises UsageError
-    when too many clips cannot be read, and KinoformError when the disk is full or a process ends: what was encoded is
-    kept, and the next call goes on.
+    Raises UsageError when too many clips cannot be read, and KinoformError when the disk is full or a process ends:
+    what was encoded is kept, and the next call goes on.
     """
-    if processes == 1 or not _missing(plan):
-        _work(SingleProcess(), plan, said)
-    else:
-        spawn(processes, _work, (plan, said))
-    return plan.cache()
-
-
-def _missing(plan: FillPlan) -> int:
-    cache = plan.cache()
-    return len(cache.missing(item.key for item in plan.clips)) + len(cache.missing_rows(plan.prompts))
+    on_stage = on_stage or (lambda stage, done, total: None)
+    if processes == 1:
+        _work(SingleProcess(), plan, on_stage)
+        return
+    with _watched(plan, on_stage):
+        spawn(processes, _work, (plan,))
+    plan.cache.refresh()
 
 
 @torch.no_grad()
-def _work(group: ProcessGroup, plan: FillPlan, said: Said | None) -> None:
-    clips = {item.key: item for item in plan.clips}
-    prompts = {prompt_key(item): item for item in plan.prompts}
-    bad = list[str]()
-    with plan.cache() as cache:
-        told = _Told(cache, list(clips), list(prompts.values()), said if group.rank.index == 0 else None)
-        if told.left() == 0:
-            return
-        encoders = plan.encoders()
+def _work(group: ProcessGroup, plan: FillPlan, on_stage: OnStage = lambda stage, done, total: None) -> None:
+    work, share = _Encoding(plan, on_stage), group.rank.index / group.rank.world_size
+    with plan.cache as cache:
+        work.clips(share)
+        work.text(share, plan.prompts(cache))
 
-        def encode_clips(keys: list[str]) -> None:
+
+class _Encoding:
+    """The work of one process at a plan; the encoders are opened when the first thing is missing."""
+
+    def __init__(self, plan: FillPlan, on_stage: OnStage) -> None:
+        self._plan, self._cache, self._on_stage = plan, plan.cache, on_stage
+        self._encoders: ClipEncoders | None = None
+
+    @property
+    def encoders(self) -> ClipEncoders:
+        if self._encoders is None:
+            self._encoders = self._plan.encoders()
+        return self._encoders
+
+    def clips(self, share: float) -> None:
+        """Encode the clips that are missing."""
+        clips, cache, bad = {item.key: item for item in self._plan.clips}, self._cache, set[str]()
+        count = _Count("clips", len(clips), lambda: len(cache.missing(clips)), self._on_stage)
+
+        def encode(keys: list[str]) -> None:
             for key in keys:
                 try:
-                    latents, condition = encoders.clip(clips[key])
+                    encoded = self.encoders.clip(clips[key])
                 except UsageError as error:
-                    bad.append(key)
-                    warnings.warn(f"{clips[key].name} is passed over: {error}", stacklevel=2)
-                    if len(bad) > plan.most_bad:
+                    bad.add(key)
+                    if len(bad) > self._plan.most_bad:
                         raise UsageError(
                             f"{len(bad)} clips cannot be read, the last {clips[key].name}: {error}; repair them, or "
                             "take them out",
                             code="too_many_bad_clips",
                         ) from error
+                    warnings.warn(f"{clips[key].name} is left out: {error}", stacklevel=2)
                     continue
-                cache.write(key, latents, condition)
-                told.say(1)
+                cache.write(key, encoded)
+                count.add(1)
 
-        def encode_prompts(keys: list[str]) -> None:
-            texts = [prompts[key] for key in keys]
-            for text, rows in zip(texts, encoders.rows(texts), strict=True):
+        _in_turn(cache, "clips", list(clips), share, lambda key: cache.has(key) or key in bad, encode)
+
+    def text(self, share: float, prompts: list[str]) -> None:
+        """Encode the prompts that are missing."""
+        named, cache = {prompt_key(item): item for item in prompts}, self._cache
+        count = _Count("text", len(named), lambda: len(cache.missing_rows(prompts)), self._on_stage)
+
+        def encode(keys: list[str]) -> None:
+            texts = [named[key] for key in keys]
+            for text, rows in zip(texts, self.encoders.rows(texts), strict=True):
                 cache.write_rows(text, rows)
-            told.say(len(keys))
+            count.add(len(keys))
 
-        share = group.rank.index / group.rank.world_size
-        _in_turn(cache, "clips", list(clips), share, lambda key: cache.has(key) or key in bad, encode_clips)
-        _in_turn(cache, "text", list(prompts), share, lambda key: cache.has_rows(prompts[key]), encode_prompts)
+        _in_turn(cache, "text", list(named), share, lambda key: cache.has_rows(named[key]), encode)
 
 
-class _Told:
-    """Listener that is told how far the work is; others' work is counted now and then."""
+class _Count:
+    """Number of entries that are there; others' are counted now and then."""
 
-    def __init__(self, cache: ExampleCache, keys: list[str], prompts: list[str], said: Said | None) -> None:
-        self._cache, self._keys, self._prompts, self._said = cache, keys, prompts, said
-        self._total, self._since = len(keys) + len(prompts), time.monotonic()
-        self._counted, self._done = self._since, self._total - self.left()
-        self._began = self._done
+    def __init__(self, stage: str, total: int, left: Callable[[], int], on_stage: OnStage) -> None:
+        self._stage, self._total, self._left, self._on_stage = stage, total, left, on_stage
+        self._done, self._counted = total - left(), time.monotonic()
+        on_stage(stage, self._done, total)
 
-    def left(self) -> int:
-        return len(self._cache.missing(self._keys)) + len(self._cache.missing_rows(self._prompts))
-
-    def say(self, more: int) -> None:
-        """Say that so many more entries are there."""
-        now = time.monotonic()
-        if now - self._counted > RECOUNT:
-            self._counted, self._done = now, self._total - self.left()
+    def add(self, more: int) -> None:
+        if time.monotonic() - self._counted > 10 * LOOK:
+            self._done, self._counted = self._total - self._left(), time.monotonic()
         else:
             self._done += more
-        if self._said is not None:
-            seconds = now - self._since
-            self._said(FillProgress(done=self._done, total=self._total, began=self._began, seconds=seconds))
+        self._on_stage(self._stage, self._done, self._total)
+
+
+@contextmanager
+def _watched(plan: FillPlan, on_stage: OnStage) -> Iterator[None]:
+    """Tell during the block how far other processes are, as their shards say."""
+    ended, keys = Event(), plan.keys
+
+    def watch() -> None:
+        while True:
+            plan.cache.refresh()
+            left = len(plan.cache.missing(keys))
+            on_stage("clips", len(keys) - left, len(keys))
+            if ended.wait(LOOK):
+                return
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def _in_turn(
     cache: ExampleCache, kind: str, keys: list[str], share: float, done: Callable[[str], bool],
     encode: Callable[[list[str]], None],
 ) -> None:  # fmt: skip
-    """Encode portion after portion, beginning at a share of them, until none is left that nobody works at."""
+    """Encode portion after portion, beginning at a share of them, until none is left that another works at."""
     portions = _portions(keys)
     first = int(share * len(portions))
     waiting = [*portions[first:], *portions[:first]]
@@ -213,8 +233,8 @@ def _claimed(folder: Path, kind: str, portion: list[str]) -> Iterator[bool]:
     """Yield whether this process alone works at a portion during the block."""
     locks = folder / LOCKS
     locks.mkdir(exist_ok=True)
-    name = hashlib.sha256("".join(portion).encode()).hexdigest()[:16]
-    lock = FileLock(locks / f"{kind}-{name}", timeout=0)
+    path = locks / f"{kind}-{hashlib.sha256(''.join(portion).encode()).hexdigest()[:16]}"
+    lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -225,4 +245,4 @@ def _claimed(folder: Path, kind: str, portion: list[str]) -> Iterator[bool]:
     finally:
         lock.release()
         with suppress(OSError):
-            (locks / f"{kind}-{name}").unlink()
+            path.unlink()

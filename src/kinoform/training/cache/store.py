@@ -99,6 +99,12 @@ class EntryStore(Generic[T]):
                 f"{says}; run kinoform cache {self.folder} --prune, and fill it again", code="cache_damaged"
             ) from damage
 
+    def peek(self, key: str, name: str) -> Any:
+        """Return a plain value of an entry that is a mapping, of which nothing else is read; None where it has none."""
+        node = self._nodes.get(key) or self._index[key].nodes[key]
+        value = node.get("map", {}).get(name) if isinstance(node, dict) else None
+        return value.get("value") if isinstance(value, dict) else None
+
     def write(self, key: str, value: object, dtype: torch.dtype) -> None:
         """Add an entry, unless it is there. Raises as `pack`, and KinoformError when the disk is full."""
         if key in self:
