@@ -30,7 +30,7 @@ from kinoform.solvers.unipc import UniPC
 from kinoform.training.devices import moved
 from kinoform.training.distributed import SingleProcess
 from kinoform.training.frozen import FrozenParts
-from kinoform.training.loop import Learner
+from kinoform.training.learner import Learner
 from tests.conditions.in_hand import VISION, random_module
 from tests.support.narrowing import of_type, some
 from tests.support.other_device import THERE, There, another_device
@@ -143,7 +143,7 @@ def test_a_step_of_training_is_that_of_the_cpu(tmp_path: Path, device: torch.dev
 def _gradients(stage: Any, device: torch.device, plan: Any) -> list[Tensor]:
     """Step as gradients are clipped. The optimizer's own kernel knows real devices only."""
     learner = Learner(stage.modules().to(device), plan.transformer_training, SingleProcess())
-    learner.gradients(stage.loss(moved(stage.batch(1), device)))
+    learner.gradients([stage.loss(moved(stage.batch(1), device))])
     learner.clipped()
     return [each.grad.detach().cpu() for each in stage.modules().parameters() if each.grad is not None]
 

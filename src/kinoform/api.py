@@ -121,7 +121,8 @@ PUBLIC: dict[str, dict[str, str]] = {
     },
     "Training": {
         "kinoform.training.plan": "TrainingPlan TrainingRun TrainingResult StagePlan TrainedModule",
-        "kinoform.training.stage": "Stage SampledStage TrainingSpec RunOptions step_flops",
+        "kinoform.training.stage": "Stage NamedStage SampledStage TrainingSpec RunOptions step_flops",
+        "kinoform.training.observe": "Observer RunView StepLoss StepReport",
         "kinoform.training.adapter": "AdapterPlan",
         "kinoform.training.examples": "Samples",
         "kinoform.datasets.sample": "Sample",

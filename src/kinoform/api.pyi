@@ -236,6 +236,10 @@ from kinoform.training.metrics import read_metrics as read_metrics
 from kinoform.training.objective import flow_matching_loss as flow_matching_loss
 from kinoform.training.objective import predict_velocity as predict_velocity
 from kinoform.training.objective import velocity_target as velocity_target
+from kinoform.training.observe import Observer as Observer
+from kinoform.training.observe import RunView as RunView
+from kinoform.training.observe import StepLoss as StepLoss
+from kinoform.training.observe import StepReport as StepReport
 from kinoform.training.optimizer import AdamSpec as AdamSpec
 from kinoform.training.optimizer import MuonSpec as MuonSpec
 from kinoform.training.optimizer import OptimizerSpec as OptimizerSpec
@@ -248,6 +252,7 @@ from kinoform.training.plan import TrainingPlan as TrainingPlan
 from kinoform.training.plan import TrainingResult as TrainingResult
 from kinoform.training.plan import TrainingRun as TrainingRun
 from kinoform.training.rng import step_generator as step_generator
+from kinoform.training.stage import NamedStage as NamedStage
 from kinoform.training.stage import RunOptions as RunOptions
 from kinoform.training.stage import SampledStage as SampledStage
 from kinoform.training.stage import Stage as Stage

@@ -23,8 +23,8 @@ from kinoform.training.adapter import CPU, AdapterPlan, train_adapter
 from kinoform.training.devices import moved
 from kinoform.training.distributed import Rank, SingleProcess
 from kinoform.training.frozen import FrozenParts
+from kinoform.training.learner import Learner
 from kinoform.training.levels import LevelSampling
-from kinoform.training.loop import Learner
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
 from kinoform.training.tuning_stage import AdapterStage
@@ -92,7 +92,7 @@ def test_an_adapter_fits_two_megabytes_and_all_of_it_learns(name: str) -> None:
     assert 2 * (new + channels * 4 * plan.recipe.transformer.dim) < 1_950_000  # bytes of bfloat16, and a header
     for parameter in learning.values():
         nn.init.normal_(parameter, std=0.02)
-    trained.loss(trained.batch(0)).backward()
+    trained.loss(trained.batch(0)).total.backward()
     assert [n for n, p in learning.items() if p.grad is None] == []
 
 
@@ -110,8 +110,8 @@ def test_a_batch_is_that_of_its_step_whoever_makes_it() -> None:
     whole, again = (stage(plan).batch(2) for _ in range(2))
     assert all(torch.equal(a.x, b.x) and torch.equal(a.target, b.target) for a, b in zip(whole, again, strict=True))
     losses = [stage(plan, Rank(index, 2)) for index in range(2)]
-    halves = [float(each.loss(each.batch(2)).detach()) for each in losses]
-    assert np.mean(halves) == pytest.approx(float(stage(plan).loss(whole).detach()), rel=1e-5)
+    halves = [float(each.loss(each.batch(2)).total.detach()) for each in losses]
+    assert np.mean(halves) == pytest.approx(float(stage(plan).loss(whole).total.detach()), rel=1e-5)
 
 
 def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_an_adapter_learns_on_a_device_while_its_base_is_asked_on_the_cpu(
         batch = there.batch(step)
         for one, two in zip(batch, here.batch(step), strict=True):
             assert torch.equal(one.target, two.target), "what the base says of it"
-        loss = learner.gradients(there.loss(moved(batch, META)))
+        loss = learner.gradients([there.loss(moved(batch, META)).total])
         assert learner.clipped().device == loss.device == META
         learner.apply(step, 1.0)
     assert {each.device for each in there.modules().parameters()} == {META}

@@ -21,7 +21,9 @@ from kinoform.training.checkpoint import fingerprint, latest
 from kinoform.training.devices import CPU, check_compiler, device_of, moved
 from kinoform.training.distributed import Rank, SingleProcess
 from kinoform.training.frozen import FrozenParts
-from kinoform.training.loop import Learner, train
+from kinoform.training.learner import Learner
+from kinoform.training.loop import train
+from kinoform.training.observe import StepLoss
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 from kinoform.training.stage import RunOptions, Stage, TrainingSpec
 from tests.support.narrowing import some
@@ -96,6 +98,7 @@ def test_a_stage_computes_where_its_module_and_batch_are(every_stage: dict[str, 
     assert not any(tensor.dtype == torch.float64 for tensor in tensors(batch)), "MPS has none"
     module = stage.modules().to(META)
     loss = stage.loss(moved(batch, META))
+    loss = loss.total if isinstance(loss, StepLoss) else loss
     loss.backward()
     assert loss.device == META
     found = [p.grad.device for p in module.parameters() if p.requires_grad and p.grad is not None]
@@ -115,7 +118,7 @@ def test_all_that_learns_is_on_the_device() -> None:
     spec = TrainingSpec(schedule=Schedule(warmup=0, total=4), optimizer=OptimizerSpec())
     learner = Learner(stage.modules().to(META), spec, SingleProcess())
     for step in range(4):
-        loss = learner.gradients(stage.loss(moved(stage.batch(step), META)))
+        loss = learner.gradients([stage.loss(moved(stage.batch(step), META))])
         assert learner.clipped().device == loss.device == META
         learner.apply(step, 1.0)
     found = list(tensors(learner.state_dict()))

@@ -19,7 +19,7 @@ from torch import nn
 from kinoform.errors import Interrupted, NonFiniteError
 from kinoform.mini.training.plan import Trained, train_plan
 from kinoform.training.distributed import ProcessGroup, Rank, SingleProcess, loopback, spawn
-from kinoform.training.loop import Learner
+from kinoform.training.learner import Learner
 from kinoform.training.metrics import read_metrics
 from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
 from kinoform.training.stage import RunOptions, TrainingSpec
@@ -71,7 +71,7 @@ def test_every_process_hands_over_every_gradient() -> None:
     """Also of what no sample of its part used; or the sums of two processes would be of different parameters."""
     module = nn.ModuleDict({"first": nn.Linear(2, 1), "used": nn.Linear(3, 1)})
     learner = Learner(module, LONG, Noting())
-    learner.gradients(module["used"](torch.ones(1, 3)).sum())
+    learner.gradients([module["used"](torch.ones(1, 3)).sum()])
     assert Noting.shapes == [(), *(parameter.shape for parameter in module.parameters())]
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in module["first"].parameters())
 

@@ -164,9 +164,9 @@ def test_from_words_alone_an_adapter_begins_with_nothing_to_learn(name: str, sta
     words = [sample(place, Inputs(), "a red ball") for place in range(4)]
     trained = stage(replace(WAYS[name], samples=Same(samples=words)))
     with torch.no_grad():  # as the base is asked: gradients take other kernels
-        assert trained.loss(trained.batch(0)).item() == 0
+        assert trained.loss(trained.batch(0)).total.item() == 0
     other = stage(replace(WAYS[name], samples=untold(words)))
-    assert other.loss(other.batch(0)).item() > 0.1
+    assert other.loss(other.batch(0)).total.item() > 0.1
 
 
 def test_what_is_told_weighs_more(stage: Make) -> None:
@@ -179,7 +179,7 @@ def test_what_is_told_weighs_more(stage: Make) -> None:
         * (trained.modules()(group.x, group.sigma, group.condition.conditions(group.rows)) - group.target) ** 2
         for group in groups
     ]
-    assert trained.loss(groups).item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
+    assert trained.loss(groups).total.item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
 
 
 def test_behind_images_nothing_is_told_in_words(stage: Make) -> None:

@@ -17,6 +17,7 @@ import torch
 from kinoform.errors import FitError
 from kinoform.training import checkpoint
 from kinoform.training.checkpoint import fingerprint
+from kinoform.training.learner import Learner
 from kinoform.training.loop import Outcome, train
 from kinoform.training.metrics import Measurement, read_metrics
 from kinoform.training.stage import RunOptions, TrainingSpec
@@ -325,15 +326,17 @@ def test_a_failed_sample_is_only_a_warning(tmp_path: Path, whole: tuple[Path, Ou
     assert_same(tmp_path, outcome, whole)
 
 
-def test_gradients_are_clipped_and_their_own_norm_logged(tmp_path: Path) -> None:
-    lengths = []
+def test_gradients_are_clipped_and_their_own_norm_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths, apply = [], Learner.apply
+
+    def noted(learner: Learner, step: int, factor: float) -> None:
+        gradients = [p.grad.norm() for p in learner.module.parameters() if p.grad is not None]
+        lengths.append(torch.stack(gradients).norm().item())
+        apply(learner, step, factor)
+
+    monkeypatch.setattr(Learner, "apply", noted)
     stage = TinyStage()
     stage.poisoned = dict.fromkeys(range(STEPS), 100.0)
-    stage._at = lambda step: lengths.append(
-        torch.stack([p.grad.norm() for p in stage.net.parameters() if p.grad is not None]).norm().item()
-        if step
-        else 0.0
-    )
     train(stage, tmp_path, replace(SPEC, clip=0.5), OPTIONS)
     assert max(lengths) == pytest.approx(0.5, rel=1e-4)
     assert max(entry.gradient_norm or 0 for entry in losses(tmp_path)) > 5

@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinoform.errors import Interrupted, KinoformError, NonFiniteError, UsageError
@@ -24,10 +23,15 @@ from kinoform.training.checkpoint import TrainingCheckpoint, TrainingProgress, f
 from kinoform.training.devices import CPU, device_of, moved
 from kinoform.training.distributed import ProcessGroup, SingleProcess
 from kinoform.training.ema import EMA
+from kinoform.training.learner import Learner
 from kinoform.training.metrics import Log, Measurement, bar, written
+from kinoform.training.observe import Observers, RunView, StepLoss, StepReport
 from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
 from kinoform.training.snapshot import StageSnapshot, check_training, read_snapshot
-from kinoform.training.stage import RunOptions, SampledStage, Stage, TrainingSpec
+from kinoform.training.stage import NamedStage, RunOptions, SampledStage, Stage, TrainingSpec
+
+_SHOWN = 8
+"""Names of a bad batch in a message, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,46 +40,6 @@ class Outcome:
 
     progress: TrainingProgress
     ema: EMA
-
-
-class Learner:
-    """All that changes while training, on the module's device. `group` are the processes that share each batch."""
-
-    def __init__(self, module: nn.Module, spec: TrainingSpec, group: ProcessGroup) -> None:
-        self.module, self.spec, self.group = module, spec, group
-        self.optimizer = spec.optimizer.build(module.named_parameters(), group)
-        self.ema = spec.ema.begin(module)
-        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-
-    def gradients(self, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Leave the group's mean gradients in the parameters and return its mean loss."""
-        self.optimizer.clear()
-        loss.backward()
-        mean = loss.detach().float()
-        self.group.mean([mean, *map(_gradient, self._parameters)])
-        return mean
-
-    def clipped(self) -> Float[Tensor, ""]:
-        """Scale the gradients down to the bound and return the norm that they had."""
-        return torch.nn.utils.clip_grad_norm_(self._parameters, self.spec.clip)
-
-    def apply(self, step: int, factor: float) -> None:
-        self.optimizer.step(factor)
-        self.ema.update(self.module, step)
-
-    def restart(self, weights: dict[str, Tensor], step: int) -> None:
-        """Take over averaged weights after `step` steps, as those that learn too. Raises RuntimeError for others."""
-        self.module.load_state_dict(weights)
-        self.ema.restart(self.module, step)
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = {"model": self.module, "optimizer": self.optimizer, "ema": self.ema}
-        return {name: part.state_dict() for name, part in parts.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.load_state_dict(state["ema"])
 
 
 def train(
@@ -133,6 +97,7 @@ def _lead(run: "_Run") -> Outcome:
         Log(folder / "losses.jsonl", step=run.progress.step) as log,
         bar(total, done=run.progress.step, shown=run.options.show_progress) as draw,
         _stop_signals() as signals,
+        run.observers.told(),
     ):
         if run.progress.step:
             run.save(log, must=True)  # what a snapshot gave; a checkpoint is there already
@@ -171,6 +136,8 @@ class _Run:
             module.compile()
         self.learner = Learner(module, spec, group)
         self.progress, self.saved = self._start()
+        self.view = RunView(folder=folder, device=self.device, total=spec.schedule.total, averaged=self._averaged)
+        self.observers = Observers(options.observers if group.rank.index == 0 else (), self.view)
         group.any(False)  # nobody writes before all have read
 
     def _start(self) -> tuple[TrainingProgress, int | None]:
@@ -203,27 +170,50 @@ class _Run:
         """Yield one finished step at a time, until the schedule or the time is spent."""
         start = time.monotonic() - self.progress.seconds
         total = self.spec.schedule.total
-        batch = self._batch(self.progress.step)
+        self._next = self._batch(self.progress.step * self._parts)
         while self.progress.step < total and not self._out_of_time():
             step = self.progress.step
-            loss = self.learner.gradients(self.stage.loss(batch))
+            told: list[StepLoss] = []
+            loss = self.learner.gradients(self._losses(step, told))
             norm = self.learner.clipped()
             # The next batch is prepared before the loss is read: an accelerator works meanwhile.
-            batch = self._batch(step + 1)
+            self._next = self._batch((step + 1) * self._parts)
             read, length = torch.stack([loss, norm.detach().float()]).tolist()
             finite = isfinite(read) and isfinite(length)
             if finite:
                 self.learner.apply(step, self._factor(step))
             self.progress = self._after(finite, time.monotonic() - start)
-            yield self._measured(step, read, length)
+            measured = self._measured(step, read, length)
+            if self.observers:
+                self.observers.step(self._report(measured, told))
+            yield measured
             if not finite:
                 self._complain(step, read, length)
+
+    def _losses(self, step: int, told: list[StepLoss]) -> Iterator[Tensor]:
+        """Yield the losses of a step's batches, each times its share of the samples; `told` has what they tell."""
+        counts = [self.stage.samples(index) for index in self._batches(step)]
+        for index, count in zip(self._batches(step), counts, strict=True):
+            loss = self.stage.loss(self._next)
+            told.append(loss if isinstance(loss, StepLoss) else StepLoss(total=loss))
+            total = told[-1].total
+            yield total if len(counts) == 1 else total * (count / sum(counts))
+            if index + 1 < (step + 1) * self._parts:
+                self._next = self._batch(index + 1)
+
+    @property
+    def _parts(self) -> int:
+        return self.spec.accumulate or 1
+
+    def _batches(self, step: int) -> range:
+        """The indices of the batches of a step."""
+        return range(step * self._parts, (step + 1) * self._parts)
 
     def _factor(self, step: int) -> float:
         return self.spec.schedule.factor(step, restart=self.progress.restart)
 
-    def _batch(self, step: int) -> Any:
-        return moved(self.stage.batch(step), self.device) if step < self.spec.schedule.total else None
+    def _batch(self, index: int) -> Any:
+        return moved(self.stage.batch(index), self.device) if index < self.spec.schedule.total * self._parts else None
 
     def _out_of_time(self) -> bool:
         budget = self.options.seconds
@@ -234,8 +224,8 @@ class _Run:
         return replace(
             now,
             step=now.step + 1,
-            samples=now.samples + self.stage.samples(now.step),
-            flops=now.flops + self.stage.flops(now.step),
+            samples=now.samples + sum(map(self.stage.samples, self._batches(now.step))),
+            flops=now.flops + sum(map(self.stage.flops, self._batches(now.step))),
             seconds=seconds,
             skipped=now.skipped + (not finite),
             streak=0 if finite else now.streak + 1,
@@ -253,8 +243,28 @@ class _Run:
             flops=self.progress.flops,
         )
 
+    def _report(self, measured: Measurement, told: Sequence[StepLoss]) -> StepReport:
+        sigma, each = _numbers([part.sigma for part in told]), _numbers([part.each for part in told])
+        return StepReport(
+            measurement=measured, run=self.view, names=lambda: self._names(measured.step), sigma=sigma, each=each
+        )
+
+    def _names(self, step: int) -> list[str]:
+        stage = self.stage
+        return [name for n in self._batches(step) for name in stage.names(n)] if isinstance(stage, NamedStage) else []
+
+    @contextmanager
+    def _averaged(self) -> Iterator[nn.Module]:
+        module = self.learner.module
+        try:
+            with kept_randomness(), torch.no_grad(), self.learner.ema.swapped(module.eval()):
+                yield module
+        finally:
+            module.train()
+
     def _complain(self, step: int, loss: float, norm: float) -> None:
-        bad = f"batch {step} gave loss {loss} and gradient norm {norm}"
+        named = ", ".join(self._names(step)[:_SHOWN])
+        bad = f"batch {step}{f' ({named})' if named else ''} gave loss {loss} and gradient norm {norm}"
         if self.progress.streak >= self.spec.patience:
             raise NonFiniteError(
                 f"{bad}, {self.progress.streak} bad ones in a row; the checkpoints in {self.checkpoints} are "
@@ -294,16 +304,19 @@ class _Run:
         return Outcome(progress=self.progress, ema=ema)
 
     def _sample(self, stage: SampledStage, step: int) -> None:
-        module, folder = self.learner.module, self.folder / "samples"
+        folder = self.folder / "samples"
         try:
             folder.mkdir(exist_ok=True)
-            with kept_randomness(), torch.no_grad(), self.learner.ema.swapped(module.eval()):
+            with self._averaged():
                 stage.sample(step, folder)
         except Exception as failure:
             # A preview is not worth a night of training, whatever is wrong with it.
             warnings.warn(f"the sample after {step} steps failed: {failure!r}", stacklevel=2)
-        finally:
-            module.train()
+
+
+def _numbers(parts: Sequence[Tensor | None]) -> tuple[float, ...] | None:
+    there = [part for part in parts if part is not None]
+    return tuple(torch.cat(there).tolist()) if len(there) == len(parts) else None
 
 
 @contextmanager
@@ -318,13 +331,6 @@ def _fitting(progress: TrainingProgress, path: Path) -> Iterator[None]:
             "another folder",
             code="checkpoint_damaged",
         ) from failure
-
-
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    """Return the gradient; zeros where no sample here used the parameter, as one of another process may have."""
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The values of a training: a stage says what is trained and on what, a spec and options say how."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +14,7 @@ from kinoform.ops.flops import count_flops
 from kinoform.training.devices import CPU, check_device
 from kinoform.training.distributed import Rank
 from kinoform.training.ema import EMASpec
+from kinoform.training.observe import Observer, StepLoss
 from kinoform.training.optimizer import OptimizerSpec, Schedule
 
 
@@ -47,8 +48,17 @@ class Stage(Protocol):
         """
         ...
 
-    def loss(self, batch: Any) -> Float[Tensor, ""]:
-        """Return the loss, on the device where the modules and the batch are."""
+    def loss(self, batch: Any) -> StepLoss | Float[Tensor, ""]:
+        """Return the loss, on the device where the modules and the batch are: its number, or one by samples too."""
+        ...
+
+
+@runtime_checkable
+class NamedStage(Stage, Protocol):
+    """Stage whose samples have names, by which messages and reports call them."""
+
+    def names(self, step: int) -> Sequence[str]:
+        """Return those of all samples of a step, of all processes together."""
         ...
 
 
@@ -61,7 +71,7 @@ class SampledStage(Stage, Protocol):
         ...
 
 
-def step_flops(loss: Callable[[Any], Tensor], batch: Any, rank: Rank | None = None) -> float:
+def step_flops(loss: Callable[[Any], StepLoss | Tensor], batch: Any, rank: Rank | None = None) -> float:
     """Count the floating-point operations of a step in all processes: three times those of the loss of a batch."""
     return 3.0 * (rank or Rank()).world_size * count_flops(lambda: loss(batch))
 
@@ -72,6 +82,8 @@ class TrainingSpec:
 
     `clip` bounds the gradients' common norm. After `patience` steps in a row without a finite loss and
     gradient the training gives up. `seed` starts the global generators, which only dropout should need.
+    With `accumulate` that many batches of the stage make one step, as if they were one large batch: each counts by the
+    number of its samples. Step n has the batches from n * accumulate on.
     """
 
     schedule: Schedule
@@ -80,11 +92,13 @@ class TrainingSpec:
     clip: float = 1.0
     patience: int = 10
     seed: int = 0
+    accumulate: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.clip > 0 or self.patience < 1:
+        if not self.clip > 0 or self.patience < 1 or (self.accumulate is not None and self.accumulate < 1):
             raise UsageError(
-                f"clip must be above 0 and patience at least 1; got {self.clip} and {self.patience}",
+                "clip must be above 0, patience and accumulate at least 1; "
+                f"got {self.clip}, {self.patience} and {self.accumulate}",
                 code="value_out_of_range",
             )
 
@@ -98,7 +112,8 @@ class RunOptions:
     training's folder, the steps done, and all of them. `device` and `compile`, which has the stage's module
     compiled by PyTorch and so speeds up what calls it, change the last bits of the losses only; a run may go
     on with others. Without a checkpoint, a training begins from the stage of its folder's name in `snapshot`, a folder
-    of `write_snapshot`, if it is there. Raises UsageError for a device that is not there.
+    of `write_snapshot`, if it is there. `observers` are told of each step. Raises UsageError for a device that
+    is not there.
     """
 
     save_every: int = 500
@@ -110,6 +125,7 @@ class RunOptions:
     device: torch.device = CPU
     compile: bool = False
     snapshot: Path | None = None
+    observers: tuple[Observer, ...] = ()
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:

@@ -25,6 +25,7 @@ from kinoform.training.examples import Example, Examples
 from kinoform.training.frozen import TrainedEncoder
 from kinoform.training.levels import Levels
 from kinoform.training.objective import TrainableModel, predict_velocity, velocity_target
+from kinoform.training.observe import StepLoss
 from kinoform.training.rng import kept_randomness, step_generator
 from kinoform.training.stage import step_flops
 from kinoform.types import Conditions, Latents, Velocity
@@ -155,13 +156,21 @@ class AdapterStage:
         groups = group_similar(conditions)
         return tuple(self._group([mixed[n] for n in indices], len(mixed)) for indices in groups)
 
-    def loss(self, batch: tuple[SampleGroup, ...]) -> Float[Tensor, ""]:
+    def names(self, step: int) -> list[str]:
+        return self._examples.names(step)
+
+    def loss(self, batch: tuple[SampleGroup, ...]) -> StepLoss:
         rounded = {
             name: weight if keeps_float32(name) else weight.to(self._plan.precision)
             for name, weight in self._model.named_parameters()
             if weight.requires_grad
         }
-        return torch.stack([group.share * self._loss(group, rounded) for group in batch]).sum()
+        losses = [self._loss(group, rounded) for group in batch]
+        return StepLoss(
+            total=torch.stack([group.share * loss for group, (loss, _) in zip(batch, losses, strict=True)]).sum(),
+            sigma=torch.cat([group.sigma for group in batch]),
+            each=torch.cat([each for _, each in losses]),
+        )
 
     def _without_segments(self, conditions: list[ConditionerOutput], step: int, mine: slice) -> list[ConditionerOutput]:
         """Leave out the groups of segments that samples of this step lose, each by a draw of its own."""
@@ -217,9 +226,10 @@ class AdapterStage:
         """Predict the velocity of the base model, from prompts alone."""
         return predict_velocity(self._base, x, sigma, Conditions(context={"text": self._examples.rows(prompts)}))
 
-    def _loss(self, group: SampleGroup, rounded: dict[str, Tensor]) -> Float[Tensor, ""]:
+    def _loss(self, group: SampleGroup, rounded: dict[str, Tensor]) -> tuple[Float[Tensor, ""], Float[Tensor, " b"]]:
         velocity = functional_call(self._model, rounded, (group.x, group.sigma, group.condition.conditions(group.rows)))
-        return (group.weight * (velocity.float() - group.target).square()).mean()
+        squared = (velocity.float() - group.target).square()
+        return (group.weight * squared).mean(), squared.detach().flatten(1).mean(1)
 
 
 class _Mixed(NamedTuple):
