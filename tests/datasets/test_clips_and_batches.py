@@ -9,7 +9,16 @@ import pytest
 
 from kinoform.conditions.protocols import Units, VideoSize
 from kinoform.datasets.buckets import BatchSize, buckets_of, tokens_of
-from kinoform.datasets.clips import AllClips, ClipList, HeadClip, MiddleClip, RandomClips, SlidingClips, choose_clips
+from kinoform.datasets.clips import (
+    AllClips,
+    ClipList,
+    HeadClip,
+    MiddleClip,
+    RandomClips,
+    SlidingClips,
+    SpreadClips,
+    choose_clips,
+)
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.datasets.order import BatchOrder
 from kinoform.datasets.survey import Survey
@@ -35,7 +44,14 @@ def chosen(surveys: list[Survey | UsageError], **changes: object) -> ClipList:
 
 @pytest.mark.parametrize(
     ("rule", "starts"),
-    [(HeadClip(), [0]), (MiddleClip(), [11]), (SlidingClips(stride=10), [0, 10, 20]), (AllClips(), [0, 17, 23])],
+    [
+        (HeadClip(), [0]),
+        (MiddleClip(), [11]),
+        (SlidingClips(stride=10), [0, 10, 20]),
+        (AllClips(), [0, 17, 23]),
+        (SpreadClips(count=3), [0, 12, 23]),
+        (SpreadClips(count=100), list(range(24))),
+    ],
 )
 def test_rules_choose_first_frames(rule, starts: list[int]) -> None:
     assert [clip.start for clip in chosen([survey(40)], rule=rule).clips] == starts
@@ -46,6 +62,30 @@ def test_random_clips_are_drawn_once_by_the_seed() -> None:
     starts = [clip.start for clip in first.clips]
     assert first.digest == again.digest != other.digest
     assert len(set(starts)) == 5 and max(starts) <= 200 - 17 and starts == sorted(starts)
+
+
+def test_clips_drawn_from_a_video_stay_when_another_is_added() -> None:
+    alone = chosen([survey(200)], rule=RandomClips(count=3)).clips
+    beside = chosen([survey(90), survey(200)], rule=RandomClips(count=3)).clips[3:]
+    assert [clip.key for clip in alone] == [clip.key for clip in beside]
+
+
+def test_images_of_a_whole_video_do_not_stand_for_frames_within_it() -> None:
+    framed = item(0, first=Path("first.png"), last=Path("last.png"))
+    dataset = Dataset(path=Path("data"), form="folder", items=(framed, item(1)))
+    videos = [replace(survey(30), hashes=("a", "b", "c")), survey(30)]
+    found = choose_clips(
+        dataset, videos, rule=SlidingClips(stride=13), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS,
+        fps=16.0, seed=0,
+    )  # fmt: skip
+    assert [(clip.start, clip.own) for clip in found.clips] == [(0, (-1,)), (13, (0,)), (0, ()), (13, ())]
+    assert any(note.startswith("2 clips do not begin or end") for note in found.notes)
+
+
+def test_items_that_are_enlarged_are_named() -> None:
+    notes = chosen([survey(17, 64, 64), survey(18, 32, 32)]).notes
+    assert [note for note in notes if "enlarged" in note] == ["1 items are enlarged, up to 2 times: 1.mp4"]
+    assert not any("enlarged" in note for note in chosen([survey(17, 96, 96)]).notes)
 
 
 def test_a_clip_has_the_longest_length_that_its_video_fills() -> None:
@@ -81,14 +121,15 @@ def test_a_few_bad_items_are_named_and_many_refused() -> None:
 
 
 def test_the_same_bytes_are_seen_twice_and_a_copied_source_is_refused() -> None:
-    assert any("1.mp4" in note and "0.mp4" in note for note in chosen([survey(17), survey(17)]).notes)
-    dataset = Dataset(path=Path("data"), form="folder", items=(item(0, source=Path("s.mp4")),))
+    assert any("1.mp4 (as 0.mp4)" in note for note in chosen([survey(17), survey(17)]).notes)
     copied = replace(survey(17), hashes=("same", "same"))
-    with refused("sample_unchanged", "0.mp4"):
-        choose_clips(
-            dataset, [copied], rule=HeadClip(), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS, fps=16.0,
-            seed=0,
-        )  # fmt: skip
+    for role, value in (("source", Path("s.mp4")), ("references", (Path("r.png"),))):
+        dataset = Dataset(path=Path("data"), form="folder", items=(item(0, **{role: value}),))
+        with refused("sample_unchanged", "0.mp4", role):
+            choose_clips(
+                dataset, [copied], rule=HeadClip(), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS,
+                fps=16.0, seed=0,
+            )  # fmt: skip
 
 
 def test_the_digest_hears_of_captions_and_the_key_does_not() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kinoform.training.stage import TrainingSpec
 
 CLIPS, LEARNING = "Clips", "Learning"
-RULES = ("head", "middle", "random", "sliding", "all")
+RULES = ("head", "middle", "random", "spread", "sliding", "all")
 FORMATS = ("comfy", "diffusers", "kohya")
 USUAL_WIDTH, USUAL_RATE = 1536, 1e-4
 BUDGET = 32_768
@@ -37,7 +37,11 @@ class ClipOptions:
 
     clips: Annotated[
         str | None,
-        option(CLIPS, "head (unless DATA says another), middle, random=4, sliding=8 or all.", complete=one_of(RULES)),
+        option(
+            CLIPS,
+            "head (unless DATA says another), middle, random=4, spread=4, sliding=8, all.",
+            complete=one_of(RULES),
+        ),
         SETTING,
     ] = None
     clip_frames: Annotated[
@@ -121,7 +125,7 @@ class ClipOptions:
 
     def rule(self) -> ClipRule:
         """Return the rule of clips. Raises UsageError for a name that none has, or a bad number behind it."""
-        from kinoform.datasets.clips import AllClips, HeadClip, MiddleClip, RandomClips, SlidingClips
+        from kinoform.datasets.clips import AllClips, HeadClip, MiddleClip, RandomClips, SlidingClips, SpreadClips
 
         text = self.clips or RULES[0]
         name, _, number = text.partition("=")
@@ -131,9 +135,10 @@ class ClipOptions:
         rules: dict[str, ClipRule] = {
             "head": HeadClip(), "middle": MiddleClip(), "all": AllClips(),
             "random": RandomClips() if given is None else RandomClips(count=given),
+            "spread": SpreadClips() if given is None else SpreadClips(count=given),
             "sliding": SlidingClips() if given is None else SlidingClips(stride=given),
         }  # fmt: skip
-        if name not in rules or (number and name not in ("random", "sliding")):
+        if name not in rules or (number and name not in ("random", "spread", "sliding")):
             raise UsageError(f"no rule of clips {text[:40]!r}; {nearest(name[:40], rules)}", code="unknown_name")
         return rules[name]
 

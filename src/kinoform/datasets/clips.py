@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -12,12 +12,15 @@ import numpy as np
 
 from kinoform.conditions.protocols import Units, VideoSize
 from kinoform.datasets.buckets import Buckets
-from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.item import FIRST, LAST, Dataset, DatasetItem
 from kinoform.datasets.survey import Survey
 from kinoform.errors import UsageError
 
 MAX_BAD = 0.1
 """Share of the items that may be unreadable before a training is refused."""
+
+SHOWN = 5
+"""Names of items in a sentence."""
 
 
 @runtime_checkable
@@ -71,6 +74,17 @@ class SlidingClips:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpreadClips:
+    """Clips at equal distances from the first frames to the last, `count` at most."""
+
+    count: int = 4
+
+    def starts(self, frames: int, length: int, generator: np.random.Generator) -> list[int]:
+        """See `ClipRule`."""
+        return sorted({round(start) for start in np.linspace(0, frames - length, self.count).tolist()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllClips:
     """Clips one behind the other; the last one ends with the video, and may share frames with the one before."""
 
@@ -80,20 +94,19 @@ class AllClips:
         return [*range(0, last, length), last]
 
 
-RULES: dict[str, Callable[..., ClipRule]] = {
-    "head": HeadClip, "middle": MiddleClip, "random": RandomClips, "sliding": SlidingClips, "all": AllClips,
-}  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """Frames of an item from `start` on, in the size in which they are learnt; `hashes` are those of its files."""
+    """Frames of an item from `start` on, in the size in which they are learnt; `hashes` are those of its files.
+
+    `own` are frames (0, -1) that the clip shows as images itself, since those of its item belong to the whole video.
+    """
 
     item: DatasetItem
     start: int
     size: VideoSize
     fps: float
     hashes: tuple[str, ...]
+    own: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -103,7 +116,7 @@ class Clip:
     @property
     def key(self) -> str:
         """Return a name for its pixels and inputs, 32 hexadecimal digits; the caption is no part of it."""
-        told = (self.hashes, tuple(self.item.files), self.start, self.size, self.fps)
+        told = (self.hashes, tuple(self.item.files), self.start, self.size, self.fps, self.own)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
 
@@ -150,15 +163,27 @@ def choose_clips(
     ]
     _check_short(readable, lengths)
     notes += _twice(readable)
+    notes += _enlarged(readable, buckets)
     clips: list[Clip] = []
     trimmed: list[int] = []
-    for number, (item, survey) in enumerate(readable):
+    for item, survey in readable:
         length = 1 if survey.still else max(each for each in lengths if each <= survey.num_frames)
         height, width = buckets.of(survey.height, survey.width)
         size = VideoSize(num_frames=length, height=height, width=width)
-        starts = rule.starts(survey.num_frames, length, np.random.default_rng([seed, number]))
+        starts = rule.starts(survey.num_frames, length, _generator(seed, survey))
         trimmed += [survey.num_frames - length] if len(starts) == 1 and survey.num_frames > length else []
-        clips += [Clip(item=item, start=start, size=size, fps=fps, hashes=survey.hashes) for start in starts]
+        clips += [
+            Clip(
+                item=item, start=start, size=size, fps=fps, hashes=survey.hashes,
+                own=_own(item, start, survey.num_frames - length),
+            )
+            for start in starts
+        ]  # fmt: skip
+    if own := sum(bool(clip.own) for clip in clips):
+        notes.append(
+            f"{own} clips do not begin or end where their videos do: frames of their own stand for the images first "
+            "and last of these videos"
+        )
     if trimmed:
         notes.append(f"of {len(trimmed)} videos up to {max(trimmed)} frames are not learnt; --clips takes more of them")
     resampled = {survey.fps for _, survey in readable if survey.fps is not None and abs(survey.fps - fps) > 0.01}
@@ -184,8 +209,9 @@ def _bad_items(dataset: Dataset, surveys: Sequence[Survey | UsageError]) -> list
         (item.name, fault) for item, fault in zip(dataset.items, surveys, strict=True) if isinstance(fault, UsageError)
     ]
     if len(bad) > MAX_BAD * len(dataset.items):
+        more = f"; also {_some([name for name, _ in bad[1:]])}" if len(bad) > 1 else ""
         raise UsageError(
-            f"{len(bad)} of {len(dataset.items)} items of {dataset.path} cannot be read, first: {bad[0][1]}",
+            f"{len(bad)} of {len(dataset.items)} items of {dataset.path} cannot be read: {bad[0][1]}{more}",
             code="dataset_damaged",
         )
     return [f"{name} is left out: {fault}" for name, fault in bad]
@@ -207,17 +233,46 @@ def _check_short(readable: Iterable[tuple[DatasetItem, Survey]], lengths: Sequen
 
 
 def _twice(readable: Iterable[tuple[DatasetItem, Survey]]) -> list[str]:
-    """Name targets that are the same bytes; refuse a source that is its target."""
-    seen: dict[str, str] = {}
-    notes: list[str] = []
+    """Name items of the same bytes; refuse a source, or another file of an item, that is its target."""
+    seen: dict[tuple[str, ...], str] = {}
+    twice: list[str] = []
     for item, survey in readable:
-        own = survey.hashes[0]
-        if item.source is not None and own in survey.hashes[1:]:
-            raise UsageError(
-                f"the source and the target of {item.name} are the same file: copying is all that could be learnt",
-                code="sample_unchanged",
-            )
-        if own in seen:
-            notes.append(f"{item.name} is the same file as {seen[own]}, and counts twice")
-        seen.setdefault(own, item.name)
-    return notes
+        roles = [role for role, paths in item.files.items() for _ in paths]
+        for role, digest in zip(roles[1:], survey.hashes[1:], strict=False):
+            if digest == survey.hashes[0]:
+                raise UsageError(
+                    f"the {role} and the target of {item.name} are the same file: copying is all that could be learnt",
+                    code="sample_unchanged",
+                )
+        first = seen.setdefault(survey.hashes, item.name)
+        if first is not item.name:
+            twice.append(f"{item.name} (as {first})")
+    return [f"of the same bytes, and counted twice: {_some(twice)}"] if twice else []
+
+
+def _enlarged(readable: Iterable[tuple[DatasetItem, Survey]], buckets: Buckets) -> list[str]:
+    """Name items that are smaller than the size in which they are learnt."""
+    scales: dict[str, float] = {}
+    for item, survey in readable:
+        height, width = buckets.of(survey.height, survey.width)
+        scales[item.name] = max(height / survey.height, width / survey.width)
+    small = [name for name, scale in scales.items() if scale > 1]
+    if not small:
+        return []
+    return [f"{len(small)} items are enlarged, up to {max(scales.values()):.2g} times: {_some(small)}"]
+
+
+def _own(item: DatasetItem, start: int, last: int) -> tuple[int, ...]:
+    """Return the frames of a clip for which an image of its whole video cannot stand."""
+    first = (FIRST,) if item.first is not None and start else ()
+    return first + ((LAST,) if item.last is not None and start != last else ())
+
+
+def _generator(seed: int, survey: Survey) -> np.random.Generator:
+    """Return a generator for an item: by its contents, so that other items do not change what it draws."""
+    return np.random.default_rng([seed, *hashlib.sha256(survey.hashes[0].encode()).digest()])
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

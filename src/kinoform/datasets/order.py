@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from kinoform.datasets.buckets import BatchSize
 from kinoform.datasets.clips import Clip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BatchOrder:
     """Epochs of batches, each of clips of one size; every clip is in every epoch, as often as its item's repeats.
 
@@ -27,10 +27,10 @@ class BatchOrder:
     units: Units
     seed: int
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return sum(math.ceil(len(entries) / self._count(size)) for size, entries in self._buckets().items())
+        return sum(math.ceil(len(entries) / self._count(size)) for size, entries in self._buckets.items())
 
     def at(self, step: int) -> tuple[Clip, ...]:
         """Return the batch of a step."""
@@ -39,15 +39,21 @@ class BatchOrder:
 
     def first_alike(self, step: int) -> int:
         """Return the first step whose clips have the size of those of `step`."""
-        size = self.at(step)[0].size
-        return next(number for number in range(self.steps) if self.at(number)[0].size == size)
+        return self._first[self.at(step)[0].size]
+
+    @cached_property
+    def _first(self) -> dict[VideoSize, int]:
+        """The first step of each size."""
+        return {self.at(step)[0].size: step for step in reversed(range(self.steps))}
 
     def _count(self, size: VideoSize) -> int:
         """Return the number of clips in a batch of this size; no more than there are, if the processes allow it."""
-        there, processes = len(self._buckets()[size]), self.batch.processes
+        there, processes = len(self._buckets[size]), self.batch.processes
         return min(self.batch.of(size, self.units), math.ceil(there / processes) * processes)
 
+    @cached_property
     def _buckets(self) -> dict[VideoSize, list[int]]:
+        """The clips of each size by number, as often as they count."""
         found: dict[VideoSize, list[int]] = {}
         for number, clip in enumerate(self.clips):
             found.setdefault(clip.size, []).extend(clip.item.repeats * [number])
@@ -57,7 +63,7 @@ class BatchOrder:
         """Draw the batches of an epoch, as indices of clips."""
         generator = np.random.default_rng([self.seed, epoch])
         batches: list[tuple[int, ...]] = []
-        for size, entries in self._buckets().items():
+        for size, entries in self._buckets.items():
             count, order = self._count(size), generator.permutation(entries).tolist()
             filled = order + [order[n % len(order)] for n in range(-len(order) % count)]
             batches += [tuple(filled[at : at + count]) for at in range(0, len(filled), count)]

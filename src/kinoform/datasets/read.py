@@ -45,7 +45,11 @@ def read_sample(
     if item.references:
         values[REFERENCE_IMAGES] = tuple(read_image(path, decoder=decoder) for path in item.references)
     images = {FIRST: item.first, LAST: item.last}
-    shown = {number: read_image(path, decoder=decoder) for number, path in images.items() if path is not None}
+    shown = {
+        number: InputImage(pixels=video[number]) if number in clip.own else read_image(path, decoder=decoder)
+        for number, path in images.items()
+        if path is not None
+    }
     shown |= {number: InputImage(pixels=video[number]) for number in known if number not in shown}
     fields = declared(conditioners)
     if shown and FRAMES in fields:
@@ -70,7 +74,7 @@ def _frames(path: Path, clip: Clip, decoder: MediaDecoder | None) -> Frames:
 
 def _mask(path: Path, clip: Clip, decoder: MediaDecoder | None) -> UInt8[np.ndarray, "f h w"]:
     count = clip.size.num_frames
-    values = painted(path, decode_options(clip.fps, clip.start + count, mask=True)).values
+    values = painted(path, decode_options(clip.fps, clip.start + count, mask=True), decoder).values
     values = values[clip.start : clip.start + count] if len(values) > 1 else values
     if len(values) not in (1, count):
         raise UsageError(

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.errors import UsageError
 from kinoform.media.decoder_client import MediaDecoder
-from kinoform.media.paths import find_files
 from kinoform.media.read import read_header
 from kinoform.media.shared_decoder import SharedDecoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Frames of an item's target at the model's rate, its pixels, and the SHA-256 of all its files, the target first.
+    """Frames that target, source and mask of an item share at the model's rate, the target's pixels, and the SHA-256 of
+    all files, the target first.
 
-    `fps` is the rate in the file, None where it has none; `still` is true of a single image.
+    `fps` is the rate in the target's file, None where it has none; `still` is true of a single image.
     """
 
     num_frames: int
@@ -42,12 +42,16 @@ def survey(
 
 
 def _survey(item: DatasetItem, fps: float, decoder: MediaDecoder) -> Survey:
-    header, _ = read_header(item.target, decoder=decoder)
+    headers = {role: [read_header(path, decoder=decoder) for path in paths] for role, paths in item.files.items()}
+    ((header, _),) = headers["target"]
+    shared = [header.frames_at(fps)]
+    shared += [other.frames_at(fps) for other, _ in headers.get("source", ())]
+    shared += [mask.frames_at(fps) for mask, _ in headers.get("mask", ()) if mask.num_frames > 1]
     return Survey(
-        num_frames=header.frames_at(fps),
+        num_frames=min(shared),
         height=header.height,
         width=header.width,
         fps=None if header.seconds is None else float(header.num_frames / header.seconds),
         still=header.num_frames == 1 and header.seconds is None,
-        hashes=tuple(find_files(path).origin.sha256 for paths in item.files.values() for path in paths),
+        hashes=tuple(origin.sha256 for read in headers.values() for _, origin in read),
     )
