@@ -50,7 +50,7 @@ class InvertibleLevels(Levels, Protocol):
 
     @property
     def stratified(self) -> bool:
-        """Whether each of the n equal parts of the distribution holds exactly one of the n levels of a batch."""
+        """Tell whether each of the n equal parts of the distribution holds exactly one of the n levels of a batch."""
         ...
 
     def quantile(self, u: Float[Tensor, "..."], step: int) -> Float[Tensor, "..."]:

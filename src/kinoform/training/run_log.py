@@ -1,4 +1,4 @@
-"""What a run folder tells of its trainings, also while they run, after a kill, and where files are damaged."""
+"""Records of the trainings in a run folder, also while they run, after a kill, and where files are damaged."""
 
 from __future__ import annotations
 
