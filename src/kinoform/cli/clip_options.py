@@ -12,11 +12,16 @@ from kinoform.cli.options import PATH_SETTING, SETTING, one_of, option
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
+    import torch
+
     from kinoform.datasets.asked import DatasetSettings
     from kinoform.datasets.clips import ClipRule
+    from kinoform.datasets.item import Dataset
     from kinoform.pipelines.pipeline import Pipeline
+    from kinoform.recipe import Recipe
     from kinoform.training.clip_cache import CacheSettings
     from kinoform.training.clip_plan import ClipPlan
+    from kinoform.training.forecast import Forecast
     from kinoform.training.stage import TrainingSpec
 
 CLIPS, LEARNING = "Clips", "Learning"
@@ -153,53 +158,83 @@ def clip_plan(
 ) -> tuple[Pipeline, ClipPlan]:
     """Open dataset and model, choose the clips, and return the model with the plan. Raises UsageError."""
     asked.check()
+    dataset, asked = _opened(data, asked)
+    pipeline = named.load(machine)
+    plan = plan_of(data, dataset, pipeline.recipe, str(named.model), pipeline.machine.dtype, asked, processes)
+    return pipeline, plan
+
+
+def _opened(data: Path, asked: ClipOptions) -> tuple[Dataset, ClipOptions]:
+    """Open a dataset with captions; what it asks for counts where no option says otherwise. Raises UsageError."""
+    from kinoform.conversion.lora_files import lora_format
+    from kinoform.datasets.open import open_dataset
+
+    lora_format(asked.lora_format)
+    dataset = open_dataset(data)
+    dataset.check_captions()
+    asked = asked.beside(dataset.asked)
+    asked.rule()
+    return dataset, asked
+
+
+def forecast_of(
+    data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions, processes: int, rate: float | None
+) -> Forecast:
+    """Return what the training would take; weights need not be there where the model is known by its name."""
+    asked.check()
+    dataset, asked = _opened(data, asked)
+    from kinoform.cli.plan import machine_of, recipe_of
+    from kinoform.training.forecast import forecast
+
+    (device, dtype), (recipe, _, _) = machine_of(machine), recipe_of(named)
+    plan = plan_of(data, dataset, recipe, str(named.model), dtype, asked, processes)
+    return forecast(plan, device=device, rate=rate)
+
+
+def plan_of(
+    data: Path, dataset: Dataset, recipe: Recipe, base: str, dtype: torch.dtype, asked: ClipOptions, processes: int
+) -> ClipPlan:
+    """Choose the clips and return the plan of a LoRA on the model `base` of a recipe. Raises UsageError."""
     from kinoform.cli.progress import stages
     from kinoform.cli.values import size_of
-    from kinoform.conditions.protocols import Units
+    from kinoform.conditions.protocols import Units, declared
     from kinoform.conditions.standard_inputs import FRAMES
     from kinoform.conversion.lora_files import lora_format
     from kinoform.datasets.buckets import BatchSize, buckets_of
     from kinoform.datasets.clips import choose_clips
-    from kinoform.datasets.open import open_dataset
     from kinoform.datasets.survey import survey
     from kinoform.models.lora import LoRASpec
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.levels import LevelSampling
 
-    dialect, dataset = lora_format(asked.lora_format), open_dataset(data)
-    dataset.check_captions()
-    asked = asked.beside(dataset.asked)
-    rule = asked.rule()
-    pipeline = named.load(machine)
-    recipe, units = pipeline.recipe, Units(stride=pipeline.parts.codec_spec.stride, patch=pipeline.parts.patch)
-    dataset.check_inputs(frozenset(pipeline.inputs), recipe.name)
+    units, inputs = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch), declared(recipe.conditioners)
+    dataset.check_inputs(frozenset(inputs), recipe.name)
     width, height = size_of(asked.clip_size, "--clip-size")
     buckets = buckets_of(height or recipe.height, width or recipe.width, units, one=bool(asked.one_size))
     with stages({"survey": "looking at the clips"}) as on_progress:
         surveys = list(survey(dataset, recipe.fps, lambda done, total: on_progress("survey", done, total)))
     clips = choose_clips(
-        dataset, surveys, rule=rule, lengths=asked.lengths(recipe.num_frames), buckets=buckets, units=units,
+        dataset, surveys, rule=asked.rule(), lengths=asked.lengths(recipe.num_frames), buckets=buckets, units=units,
         fps=recipe.fps, seed=SEED,
     )  # fmt: skip
     for note in clips.notes:
         console.note(note)
-    plan = ClipPlan(
+    return ClipPlan(
         name="lora",
         recipe=recipe,
         lora=LoRASpec(rank=asked.rank, alpha=asked.alpha),
         levels=LevelSampling(),
         dropout=asked.caption_dropout,
-        precision=pipeline.machine.dtype,
+        precision=dtype,
         seed=SEED,
-        base=str(named.model),
+        base=base,
         clips=clips,
         batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size or BATCH, processes=processes),
         training=spec_of(asked, len(clips.clips), recipe.transformers[0].dim),
-        dialect=dialect,
-        known=(0,) if FRAMES in pipeline.inputs else (),
+        dialect=lora_format(asked.lora_format),
+        known=(0,) if FRAMES in inputs else (),
         cache=asked.cache_of(data),
     )
-    return pipeline, plan
 
 
 def spec_of(asked: ClipOptions, clips: int, width: int) -> TrainingSpec:

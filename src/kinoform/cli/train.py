@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinoform.cli import console
-from kinoform.cli.clip_options import ClipOptions, clip_plan
+from kinoform.cli.clip_options import ClipOptions, clip_plan, forecast_of
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.option_groups import OutputOptions, TrainingOptions
 from kinoform.cli.options import command, varied
@@ -52,22 +53,21 @@ def train(
     snapshot: Annotated[Path | None, typer.Option(help="Folder to write a small copy of the run to, and stop.")] = None,
     from_snapshot: Annotated[Path | None, typer.Option(help="Such a copy, for what has no checkpoint yet.")] = None,
     machine_options: Annotated[MachineOptions, varied(default={"dtype": "auto"})],
+    plan_only: Annotated[bool, typer.Option("--plan", help="For lora: say what it would take, and stop.")] = False,
+    tflops: Annotated[float | None, typer.Option(help="TFLOP/s of the device, by which --plan tells times.")] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile what is trained.")] = False,
     training: TrainingOptions,
     results: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Train a LoRA from your clips, the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops."""
     threads, processes, sample_every = training.threads, training.processes, training.sample_every
-    if threads < 1 or processes < 1 or sample_every < 0:
-        raise UsageError(
-            "--threads and --processes must be 1 or more and --sample-every 0 or more, not "
-            f"{threads}, {processes} and {sample_every}",
-            code="value_out_of_range",
-        )
+    _check(threads, processes, sample_every, tflops)
     if snapshot is not None and from_snapshot is not None:
         raise UsageError(
             "--snapshot copies a run and --from-snapshot begins one; give one of them", code="options_conflict"
         )
+    if (plan_only and what != LORA) or (tflops is not None and not plan_only):
+        raise UsageError("--plan is for lora, and --tflops for --plan", code="options_conflict")
     # Imported here because PyTorch takes seconds, which help and completion do without.
     import torch
 
@@ -81,7 +81,13 @@ def train(
     if what == LORA:
         if data is None:
             raise UsageError("say what to learn: kinoform train lora clips/ --model FOLDER", code="option_missing")
-        pipeline, plan = clip_plan(data, replace(named, model=named.model or "mini"), machine_options, clips, processes)
+        named = replace(named, model=named.model or "mini")
+        if plan_only:
+            rate = _rate(run) if tflops is None else 1e12 * tflops
+            told = forecast_of(data, named, machine_options, clips, processes, rate)
+            console.result("\n".join(told.lines()), told.as_json(), as_json=results.as_json)
+            return
+        pipeline, plan = clip_plan(data, named, machine_options, clips, processes)
         load_parts, address = lambda base: pipeline.parts, None
     else:
         if data is not None or named.model is not None:
@@ -111,6 +117,27 @@ def train(
     result.save(target, recipe=address, force=results.force)
     text = f"{target}\n{json.dumps(result.report, indent=2)}"
     console.result(text, {"output": str(target), **result.report}, as_json=results.as_json)
+
+
+def _check(threads: int, processes: int, sample_every: int, tflops: float | None) -> None:
+    """Raise UsageError for numbers out of range."""
+    if threads < 1 or processes < 1 or sample_every < 0:
+        raise UsageError(
+            "--threads and --processes must be 1 or more and --sample-every 0 or more, not "
+            f"{threads}, {processes} and {sample_every}",
+            code="value_out_of_range",
+        )
+    if tflops is not None and not 0 < tflops < inf:
+        raise UsageError(f"--tflops must be above 0, not {tflops:g}", code="value_out_of_range")
+
+
+def _rate(run: Path | None) -> float | None:
+    """Return the operations a second of a run's largest training, if it has one."""
+    from kinoform.training.run_log import read_run
+
+    logs = [] if run is None or not run.exists() else [stage.measurements for stage in read_run(run)]
+    last = max((log[-1] for log in logs if log), key=lambda item: item.flops, default=None)
+    return None if last is None or not last.seconds else last.flops / last.seconds
 
 
 def _copy(run: Path, path: Path, results: OutputOptions) -> None:

@@ -1,4 +1,4 @@
-"""A training step on the meta device: operations of forward and backward, what learns, and bytes at the worst moment."""
+"""A training step on the meta device: operations forward and backward, what learns, and bytes at the worst moment."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # PyTorch's modes and functions with a backward of their own have no types.
@@ -72,8 +72,8 @@ def step_cost(
 ) -> StepCost:
     """Run a step forward and backward without values, on latents (frames, height, width), prompts of full length.
 
-    Weights are of `dtype`. With a LoRA its matrices learn, otherwise all weights; what learns is float32, and is rounded
-    to `dtype` for the products. Inputs are not counted, but for latents on channels.
+    Weights are of `dtype`. With a LoRA its matrices learn, otherwise all weights; what learns is float32, and is
+    rounded to `dtype` for the products. Inputs are not counted, but for latents on channels.
     """
     model = _Whole(on_meta(_adapted(spec, lora).build))
     learning = _begun(model, dtype, only="" if lora is None else ".adapters.")
@@ -148,8 +148,9 @@ def _marks(model: DiT, run: DryRun) -> list[tuple[int, int]]:
     """Return what will hold, for each block but the first, the bytes alive before it, and those of its input."""
     marks: list[tuple[int, int]] = []
 
-    def note(block: nn.Module, given: tuple[Stream, *tuple[object, ...]]) -> None:
-        marks.append((run.now, given[0].tokens.nbytes))
+    def note(block: nn.Module, given: tuple[Any, ...]) -> None:
+        stream: Stream = given[0]
+        marks.append((run.now, stream.tokens.nbytes))
 
     for block in model.blocks:
         block.register_forward_pre_hook(note)
@@ -188,7 +189,9 @@ class _FusedAttention(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: Tensor
+    ) -> tuple[None, Tensor, Tensor, Tensor]:
         q, k, v, _, _ = ctx.saved_tensors
         ctx.run.attend_backward(q, k, v)
         return None, torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: the loss of a step by samples, and who is told of each step."""
+"""Reports of a training while it runs: the loss of a step by samples, and who is told of each step."""
 
 from __future__ import annotations
 

@@ -1,0 +1,157 @@
+"""Cost of a training from clips, before anything loads: batches, operations, memory, time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from kinoform.conditions.protocols import Units, VideoSize
+from kinoform.datasets.order import BatchOrder
+from kinoform.models.codec import latent_size
+from kinoform.ops.dry_run import kernels_of
+from kinoform.plan.memory import ACCELERATOR, INTERPRETER
+from kinoform.plan.modules import codec_count, encode_run, text_count, text_run
+from kinoform.plan.training_step import StepCost, step_cost
+from kinoform.training.clip_plan import ClipPlan
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketForecast:
+    """Clips of one size: how many there are, steps of an epoch that learn them, and what such a step takes."""
+
+    size: VideoSize
+    clips: int
+    steps: int
+    cost: StepCost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a training will take, of each transformer; `experts` of them learn one after the other.
+
+    `buckets` have the largest step first. `peaks` are the bytes at the worst moment of each stage on the `device`, of
+    which `rate` operations a second are taken, if it is known.
+    """
+
+    buckets: tuple[BucketForecast, ...]
+    steps: int
+    experts: int
+    dtype: torch.dtype
+    device: str
+    peaks: dict[str, int]
+    rate: float | None
+
+    @property
+    def epoch(self) -> int:
+        """Steps in which every clip is learnt once."""
+        return sum(bucket.steps for bucket in self.buckets)
+
+    @property
+    def mean_flops(self) -> float:
+        """Operations of a step, in the mean of an epoch."""
+        return sum(bucket.steps * bucket.cost.flops for bucket in self.buckets) / self.epoch
+
+    def seconds(self, bucket: BucketForecast) -> float | None:
+        """Estimate the seconds of a step."""
+        return None if self.rate is None else bucket.cost.flops / self.rate
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return {
+            "buckets": [
+                {
+                    "width": bucket.size.width, "height": bucket.size.height, "frames": bucket.size.num_frames,
+                    "clips": bucket.clips, "steps": bucket.steps, "seconds": self.seconds(bucket),
+                    **asdict(bucket.cost), "flops": bucket.cost.flops,
+                    "flops_recomputed": bucket.cost.flops_recomputed,
+                }
+                for bucket in self.buckets
+            ],
+            "steps": self.steps, "epoch": self.epoch, "experts": self.experts, "device": self.device,
+            "dtype": str(self.dtype).removeprefix("torch."), "peaks": self.peaks, "flops_per_second": self.rate,
+        }  # fmt: skip
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of a table for people."""
+        yield f"{'clips of':<16}{'clips':>7}{'tokens':>9}{'batch':>7}{'TFLOP/step':>12}{'GiB':>8}{'s/step':>9}"
+        for bucket in self.buckets:
+            size, cost, seconds = bucket.size, bucket.cost, self.seconds(bucket)
+            held = (cost.weights + cost.state + cost.activations) / GIB
+            yield (
+                f"{f'{size.width}x{size.height}x{size.num_frames}':<16}{bucket.clips:>7}{cost.tokens:>9}"
+                f"{cost.batch:>7}{_tera(cost.flops):>12}{held:>8.3g}"
+                f"{'?' if seconds is None else f'{seconds:.3g}':>9}"
+            )
+        cost = self.buckets[0].cost
+        dtype = str(self.dtype).removeprefix("torch.")
+        yield ""
+        of = "" if self.experts == 1 else f", of each of {self.experts} transformers"
+        yield f"learns            {cost.learning / 1e6:.4g} M numbers in float32{of}"
+        yield (
+            f"memory            base in {dtype} {cost.weights / GIB:.3g} GiB, what learns with gradients, moments and "
+            f"average {cost.state / GIB:.3g} GiB, activations {cost.activations / GIB:.3g} GiB"
+        )
+        for stage, peak in self.peaks.items():
+            yield f"peak, {stage:<12}{peak / GIB:.3g} GiB on {self.device}"
+        yield (
+            f"switched on       activations are kept; run again block by block they would be "
+            f"{cost.recomputed / GIB:.3g} GiB, and a step {_tera(cost.flops_recomputed)} TFLOP"
+        )
+        yield f"steps             {self.steps}, {self.epoch} an epoch: {self.steps / self.epoch:.3g} epochs"
+        if self.rate is None:
+            yield "time              not known: give --tflops, or as --run the folder of such a training"
+        else:
+            hours = self.experts * self.steps * self.mean_flops / self.rate / 3600
+            yield f"time              about {hours:.3g} hours at {self.rate / 1e12:.3g} TFLOP/s: an estimate"
+
+
+def forecast(plan: ClipPlan, *, device: str, rate: float | None = None) -> Forecast:
+    """Count what a plan will take on a type of device, at so many operations a second; no weight is read."""
+    recipe = plan.recipe
+    units = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch)
+    order = BatchOrder(clips=plan.clips.clips, batch=plan.batch, units=units, seed=plan.seed)
+    batches = [order.at(step) for step in range(order.steps)]
+    steps, batch = Counter(clips[0].size for clips in batches), {clips[0].size: len(clips) for clips in batches}
+    clips = plan.clips.buckets
+
+    def cost(size: VideoSize) -> StepCost:
+        latents = latent_size(recipe.codec, size.num_frames, size.height, size.width)
+        return step_cost(recipe.transformers[0], plan.lora, recipe.text, latents, batch[size], plan.precision)
+
+    buckets = [BucketForecast(size=size, clips=clips[size], steps=steps[size], cost=cost(size)) for size in steps]
+    buckets.sort(key=lambda bucket: -bucket.cost.activations)
+    return Forecast(
+        buckets=tuple(buckets),
+        steps=plan.training.schedule.total,
+        experts=len(recipe.transformers),
+        dtype=plan.precision,
+        device=device,
+        peaks=_peaks(plan, buckets, device),
+        rate=rate,
+    )
+
+
+def _tera(flops: int) -> str:
+    tera = flops / 1e12
+    return f"{tera:,.0f}" if tera >= 1000 else f"{tera:.4g}"
+
+
+def _peaks(plan: ClipPlan, buckets: list[BucketForecast], device: str) -> dict[str, int]:
+    """Return the bytes at the worst moment of reading clips and captions, in float32, and of learning."""
+    recipe, kernels, fixed = plan.recipe, kernels_of(device, torch.float32), INTERPRETER.get(device, ACCELERATOR)
+    sizes = [bucket.size for bucket in buckets]
+    latents = {latent_size(recipe.codec, size.num_frames, size.height, size.width) for size in sizes}
+    encodes = [encode_run(recipe.codec, item, kernels) for item in latents]
+    captions = text_run(recipe.text, torch.float32, kernels)
+    learning = max(bucket.cost.activations for bucket in buckets) + buckets[0].cost.weights + buckets[0].cost.state
+    return {
+        "clips": fixed + codec_count(recipe.codec).bytes(torch.float32) + max(run.peak + run.copies for run in encodes),
+        "captions": fixed + text_count(recipe.text).bytes(torch.float32) + captions.peak + captions.copies,
+        "learning": fixed + learning,
+    }

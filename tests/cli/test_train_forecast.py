@@ -1,0 +1,47 @@
+"""`kinoform train lora ... --plan`: what a training would take, of a model that need not be there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import Run
+
+CLIPS = Path(__file__).parents[2] / "examples" / "clips"
+PLAN = ("train", "lora", CLIPS, "--plan")
+
+
+def test_batches_operations_and_memory_of_a_model_that_is_not_there(here: Path, kinoform: Run) -> None:
+    (here / "run" / "lora").mkdir(parents=True)
+    line = {"samples": 1, "loss": 1.0, "learning_rate": 1.0, "gradient_norm": 1.0, "seconds": 4.0, "flops": 2e14}
+    (here / "run" / "lora" / "losses.jsonl").write_text(json.dumps({"step": 0, **line}) + "\n")
+    sized = ("--model", "t2v-1.3b", "--device", "cuda", "--clip-frames", 17, "--clip-size", "832x480", "--one-size")
+    (told,) = kinoform(*PLAN, *sized, "--run", "run", "--json").told
+    (bucket,) = told["buckets"]
+    assert (bucket["clips"], bucket["tokens"], bucket["batch"], bucket["steps"]) == (8, 5 * 30 * 52, 4, 2)
+    assert (told["steps"], told["epoch"], told["dtype"], told["experts"]) == (400, 2, "bfloat16", 1)
+    assert told["flops_per_second"] == 5e13  # that of the run
+    assert bucket["seconds"] == pytest.approx(bucket["flops"] / 5e13)
+    assert bucket["learning"] == 43_745_280 and bucket["flops"] < bucket["flops_recomputed"]
+    held = bucket["weights"] + bucket["state"] + bucket["activations"]
+    assert 0 < told["peaks"]["learning"] - held < 10**9
+    assert not (here / "runs").exists()
+
+
+def test_the_table_says_how_long_it_takes_where_that_is_known(kinoform: Run) -> None:
+    shown = kinoform(*PLAN, "--tflops", 0.05).out
+    assert "64x64x17" in shown and "at 0.05 TFLOP/s: an estimate" in shown
+    assert "not known: give --tflops" in kinoform(*PLAN).out
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("train", "mini", "--plan"), "options_conflict"),
+        (("train", "lora", CLIPS, "--tflops", 1), "options_conflict"),
+        ((*PLAN, "--tflops", 0), "value_out_of_range"),
+        ((*PLAN, "--model", "no-model"), "unknown_model"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(words: tuple[object, ...], code: str, kinoform: Run) -> None:
+    assert kinoform(*words).refusal == code
