@@ -324,6 +324,8 @@ def _fitting(progress: TrainingProgress, path: Path) -> Iterator[None]:
     """Raise UsageError when a state that was read from `path` does not fit what is trained."""
     try:
         yield
+    except KinoformError:
+        raise
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as failure:
         raise UsageError(
             f"the state after {progress.step} steps in {path} does not fit what is trained "

@@ -16,6 +16,7 @@ from kinoform.training.distributed import Rank
 from kinoform.training.ema import EMASpec
 from kinoform.training.observe import Observer, StepLoss
 from kinoform.training.optimizer import OptimizerSpec, Schedule
+from kinoform.training.precision import StochasticRounding
 
 
 @runtime_checkable
@@ -83,7 +84,8 @@ class TrainingSpec:
     `clip` bounds the gradients' common norm. After `patience` steps in a row without a finite loss and
     gradient the training gives up. `seed` starts the global generators, which only dropout should need.
     With `accumulate` that many batches of the stage make one step, as if they were one large batch: each counts by the
-    number of its samples. Step n has the batches from n * accumulate on.
+    number of its samples. Step n has the batches from n * accumulate on. What
+    learns in less than float32 has a float32 copy, or with `rounding` is rounded at random.
     """
 
     schedule: Schedule
@@ -93,6 +95,7 @@ class TrainingSpec:
     patience: int = 10
     seed: int = 0
     accumulate: int | None = None
+    rounding: StochasticRounding | None = None
 
     def __post_init__(self) -> None:
         if not self.clip > 0 or self.patience < 1 or (self.accumulate is not None and self.accumulate < 1):
