@@ -74,6 +74,45 @@ def test_a_table_may_repeat_rows_and_list_references(clips: Path) -> None:
     assert (len(dataset.items[0].references), dataset.items[0].repeats, len(dataset.notes)) == (2, 3, 1)
 
 
+def test_a_table_of_fastvideo_lies_beside_its_folder_of_videos(clips: Path) -> None:
+    (clips / "sub").rename(clips / "videos")
+    rows = [{"path": "c.png", "resolution": {"width": 16}, "num_frames": 1, "fps": 16.0, "cap": ["one", "two"]}]
+    (clips / "videos2caption.json").write_text(json.dumps(rows))
+    (found,) = open_dataset(clips).items
+    assert found == DatasetItem(name="c.png", target=clips / "videos" / "c.png", caption="one")
+
+
+def test_captions_may_have_several_lines_and_every_letter(clips: Path) -> None:
+    (clips / "table.csv").write_text('video,prompt\r\na.png,"one,\r\ntwo"\r\nb.png,three\r\n', encoding="utf-8")
+    assert [item.caption for item in open_dataset(clips / "table.csv").items] == ["one, two", "three"]
+    (clips / "table.jsonl").write_text('{"video": "a.png", "prompt": "one\u2028two\u0085"}\n', encoding="utf-8")
+    assert open_dataset(clips / "table.jsonl").items[0].caption == "one two"
+
+
+def test_texts_without_a_clip_are_said(clips: Path) -> None:
+    (clips / "c.avi").write_bytes(b"RIFF")
+    (clips / "c.txt").write_text("a video of a kind that is not read")
+    (note,) = open_dataset(clips).notes
+    assert "c.txt" in note and ".mp4" in note
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("table.csv", "video,prompt\na.png,one, two\n", ("row 1", "quotes")),
+        ("table.csv", 'video,prompt\na.png,"one\n', ("table.csv",)),
+        ("table.jsonl", '{"video": "a.png"}\n{"video"\n', ("line 2",)),
+        ("captions.json", "[]", ("captions.json",)),
+        ("captions.json", '{"d.png": 3}', ("d.png",)),
+    ],
+)
+def test_a_file_that_is_damaged_is_named_with_its_line(clips: Path, name: str, text: str, words: tuple) -> None:
+    save(clips / "d.png")
+    (clips / name).write_text(text)
+    with refused("dataset_damaged", *words):
+        open_dataset(clips if name == "captions.json" else clips / name)
+
+
 @pytest.mark.parametrize(
     ("row", "code", "words"),
     [
@@ -81,6 +120,8 @@ def test_a_table_may_repeat_rows_and_list_references(clips: Path) -> None:
         ({"video": "a.png", "image": "b.png"}, "dataset_column_twice", ("target",)),
         ({"caption": "x"}, "dataset_row_incomplete", ("row 1",)),
         ({"target": "gone.png"}, "file_missing", ("gone.png",)),
+        ({"target": "https://a.b/c.mp4"}, "link_not_fetched", ("https",)),
+        ({"video": "a.png", "animate_pose_video": "b.png"}, "dataset_key_not_read", ("animate_pose_video",)),
         ({"target": ["a.png"] * 2}, "dataset_row_incomplete", ("target",)),
         ({"target": "a.png", "repeats": 0}, "value_out_of_range", ("repeats",)),
     ],

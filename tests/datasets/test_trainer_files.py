@@ -44,7 +44,7 @@ num_repeats = 3
 
 [[datasets]]
 video_jsonl_file = "table.jsonl"
-target_frames = [25, 45]
+target_frames = [1, 25, 45]
 frame_extraction = "slide"
 frame_stride = 10
 """
@@ -54,8 +54,55 @@ def test_a_file_of_musubi_keeps_its_settings(data: Path) -> None:
     found = opened(data, MUSUBI)
     assert [item.name for item in found.items] == ["clips/a.png", "clips/b.png", "table.jsonl/more/c.png"]
     assert [item.repeats for item in found.items] == [3, 3, 1] and found.items[2].source == data / "clips" / "a.png"
-    assert found.asked == DatasetSettings(size=(960, 544), one_size=False, frames=(25, 45), rule="sliding=10", batch=2)
-    assert {note.split()[0] for note in found.notes} == {"cache_directory", "bucket_no_upscale"}
+    assert found.asked == DatasetSettings(
+        size=(960, 544), one_size=False, frames=(1, 25, 45), rule="sliding=10", batch=2
+    )
+    assert {note.split()[0] for note in found.notes} == {"cache_directory", "bucket_no_upscale", "target_frames", "a"}
+    assert any("[1, 25, 47] are trimmed to [1, 25, 45]" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("asked", "rule", "says"),
+    [
+        ("", None, ""),
+        ('frame_extraction = "slide"', "sliding=1", ""),
+        ('frame_extraction = "uniform"\nframe_sample = 4', "spread=4", ""),
+        ('frame_extraction = "chunk"', "all", "may share frames"),
+        ('frame_extraction = "full"', "head", "from their heads"),
+    ],
+)
+def test_what_musubi_does_unasked_is_done_or_said(data: Path, asked: str, rule: str | None, says: str) -> None:
+    found = opened(data, f'[[datasets]]\nvideo_directory = "clips"\ntarget_frames = [25]\n{asked}\n')
+    assert found.asked == DatasetSettings(one_size=True, frames=(25,), rule=rule)
+    assert len(found.notes) == bool(says) and all(says in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[[datasets]]\nimage_directory = "clips"\n', "control_directory"),
+        ('resolutions = [512]\n[[directory]]\npath = "clips"\n', "control_path"),
+    ],
+)
+def test_sources_may_be_in_a_folder_of_their_own(data: Path, text: str, key: str) -> None:
+    (data / "controls").mkdir()
+    for name in "ab":
+        Image.fromarray(np.ones((16, 16, 3), np.uint8)).save(data / "controls" / f"{name}.jpg")
+    found = opened(data, f'{text}{key} = "controls"\n')
+    assert [item.source for item in found.items] == [data / "controls" / "a.jpg", data / "controls" / "b.jpg"]
+    (data / "controls" / "b.jpg").unlink()
+    with refused("dataset_clip_missing", "b.png"):
+        opened(data, f'{text}{key} = "controls"\n')
+
+
+def test_captions_may_have_an_extension_a_prefix_or_one_file(data: Path) -> None:
+    (data / "clips" / "a.txt").rename(data / "clips" / "a.caption")
+    (data / "clips" / "b.txt").unlink()
+    (data / "clips" / "captions.json").write_text('{"b.png": ["first of b", "second"]}')
+    musubi = '[[datasets]]\nimage_directory = "clips"\ncaption_extension = ".caption"\n'
+    assert [item.caption for item in opened(data, musubi).items] == ["caption of a", "first of b"]
+    pipe = 'resolutions = [512]\ncaption_prefix = "anime, "\n[[directory]]\npath = "clips"\n'
+    assert [item.caption for item in opened(data, pipe).items] == ["", "anime, first of b"]
 
 
 PIPE = """
@@ -89,8 +136,10 @@ def test_a_file_of_diffusion_pipe_keeps_its_settings(data: Path) -> None:
         ('video_directory = "clips"\n', "", "dataset_row_incomplete", ("video_directory",)),
         ("frame_stride = 10\nnum", "frame_stride = 12\nnum", "dataset_settings_differ", ("sliding=12",)),
         ("[960, 544]", "[960, 544, 3]", "wrong_type", ("resolution",)),
-        ("num_repeats = 3", 'control_directory = "x"', "dataset_key_not_read", ("control_directory",)),
-        ("batch_size = 2", 'caption_extension = ".caption"', "dataset_key_not_read", (".caption",)),
+        ("num_repeats = 3", 'control_directory = "x"', "file_missing", ("x",)),
+        ("num_repeats = 3", "multiple_target = true", "dataset_key_not_read", ("multiple_target",)),
+        ("num_repeats = 3", "num_repeats = 0", "value_out_of_range", ("num_repeats",)),
+        ("batch_size = 2", 'batch_size = "2"', "not_a_whole_number", ("batch_size",)),
         ("[[datasets]]", "[[datasetz]]", "dataset_unknown", ("[[datasets]]",)),
         ("[general]", "[general", "dataset_damaged", ("TOML",)),
     ],

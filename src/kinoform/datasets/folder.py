@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.errors import UsageError, nearest
+from kinoform.files import missing
 from kinoform.media.codecs import VIDEO
 from kinoform.media.paths import IMAGE_SUFFIXES
 
@@ -17,19 +22,26 @@ BESIDE = ("source", "mask", "reference", "first", "last")
 """Roles that a file beside a clip names before its extension: clip.mask.png, clip.reference.2.png."""
 
 
-def folder_dataset(path: Path) -> Dataset:
+CAPTIONS = "captions.json"
+"""File of a folder with the captions of its clips by their names, as diffusion-pipe has them."""
+
+
+def folder_dataset(path: Path, *, text: str = ".txt") -> Dataset:
     """Read a folder: `clip.mp4` with `clip.txt`, in the order of the names; hidden files and folders are left alone.
+
+    Captions are in files of the extension `text`, or else in `captions.json`.
 
     `clip.source.mp4`, `clip.mask.mp4`, `clip.first.png`, `clip.last.png`, `clip.reference.png` (`clip.reference.2.png`)
     are its other roles. Raises UsageError for a file of an unknown role or without its clip, and for a text that is not
     UTF-8.
     """
+    listed = _listed(path / CAPTIONS)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in MEDIA and file.is_file())
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     targets: dict[Path, Path] = {}
     beside: list[tuple[Path, str, Path]] = []
     for file in files:
-        stem, role = _role(file)
+        stem, role = _role(file, described=file.name in listed or file.with_name(file.stem + text).is_file())
         if role is not None:
             beside.append((file.parent / stem, role, file))
             continue
@@ -48,17 +60,71 @@ def folder_dataset(path: Path) -> Dataset:
                 code="dataset_clip_missing",
             )
         roles[clip].setdefault(role, []).append(file)
-    items = [_item(path, clip, target, roles[clip]) for clip, target in targets.items()]
-    return Dataset(path=path, form="folder", items=tuple(items))
+    captions = {clip: _caption(clip.with_name(clip.name + text), file, listed) for clip, file in targets.items()}
+    items = [_item(path, clip, file, roles[clip], captions[clip]) for clip, file in targets.items()]
+    return Dataset(path=path, form="folder", items=tuple(items), notes=_alone(path, targets, text))
 
 
-def _role(file: Path) -> tuple[str, str | None]:
-    """Return the name of the clip that a file belongs to, and its role; None for a clip itself."""
+def with_sources(dataset: Dataset, folder: Path) -> Dataset:
+    """Return the dataset with the sources of its items from another folder, where they have the names of the targets.
+
+    Raises UsageError for a folder that is missing, and for an item without its source.
+    """
+    if not folder.is_dir():
+        raise missing(folder)
+    sources = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix.lower() in MEDIA or file.is_dir()}
+    without = [item.name for item in dataset.items if item.target.stem not in sources]
+    if without:
+        raise UsageError(
+            f"{folder} has no file for {without[0]}, which needs one of the same name ({len(without)} items do)",
+            code="dataset_clip_missing",
+        )
+    return replace(dataset, items=tuple(replace(item, source=sources[item.target.stem]) for item in dataset.items))
+
+
+def _alone(folder: Path, targets: Iterable[Path], text: str) -> tuple[str, ...]:
+    """Say which texts have no clip."""
+    clips = set(targets)
+    texts = (file for file in sorted(folder.rglob(f"*{text}")) if file.with_suffix("") not in clips)
+    alone = [str(file.relative_to(folder)) for file in texts if not file.name.startswith(".")]
+    if not alone:
+        return ()
+    shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+    return (f"texts without a clip beside them are left out: {shown} (clips are {', '.join(sorted(MEDIA))})",)
+
+
+def _listed(file: Path) -> Mapping[str, object]:
+    """Read a file of captions by the names of clips; one that is not there says nothing."""
+    if not file.is_file():
+        return {}
+    try:
+        values: object = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{file} cannot be read as captions: {error}", code="file_unreadable") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{file} must say a caption for each name of a clip", code="dataset_damaged")
+    return cast("dict[str, object]", values)
+
+
+def _caption(text: Path, clip: Path, listed: Mapping[str, object]) -> str:
+    """Return the caption of a clip: its text, else the first that a list of captions has for it, else none."""
+    if text.is_file():
+        return caption_in(text)
+    said = listed.get(clip.name, "")
+    first = cast("list[object]", said)[0] if isinstance(said, list) and said else said
+    if not isinstance(first, str):
+        raise UsageError(f"{CAPTIONS} says no text for {clip.name}", code="dataset_damaged")
+    return " ".join(first.split())
+
+
+def _role(file: Path, *, described: bool) -> tuple[str, str | None]:
+    """Return the name of the clip that a file belongs to, and its role; None for a clip itself, if with dots in its
+    name then one that is described by a caption."""
     match = re.fullmatch(r"(.+)\.([A-Za-z_]+)(?:\.\d+)?", file.stem)
     if match is None:
         return file.stem, None
     if match[2] not in BESIDE:
-        if (file.parent / f"{file.stem}.txt").is_file():  # a clip with dots in its name
+        if described:
             return file.stem, None
         raise UsageError(
             f"{file}: there is no role {match[2]!r}; {nearest(match[2], BESIDE)}; a clip with dots in its name needs "
@@ -68,8 +134,7 @@ def _role(file: Path) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def _item(folder: Path, clip: Path, target: Path, roles: dict[str, list[Path]]) -> DatasetItem:
-    text = clip.with_name(f"{clip.name}.txt")
+def _item(folder: Path, clip: Path, target: Path, roles: dict[str, list[Path]], caption: str) -> DatasetItem:
     for role, files in roles.items():
         if role != "reference" and len(files) > 1:
             raise UsageError(
@@ -79,7 +144,7 @@ def _item(folder: Path, clip: Path, target: Path, roles: dict[str, list[Path]]) 
     return DatasetItem(
         name=str(target.relative_to(folder)),
         target=target,
-        caption=caption_in(text) if text.is_file() else "",
+        caption=caption,
         source=one.get("source"),
         mask=one.get("mask"),
         references=tuple(roles.get("reference", ())),

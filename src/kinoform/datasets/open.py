@@ -11,7 +11,7 @@ from kinoform.datasets.trainer_files import trainer_dataset
 from kinoform.errors import UsageError
 from kinoform.files import check_no_link, missing
 
-METADATA = ("metadata.jsonl", "metadata.csv", "metadata.json")
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.json", "videos2caption.json")
 """Tables that describe the folder they lie in."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any, cast
 
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.errors import UsageError, nearest
+from kinoform.files import check_no_link
 
 TABLES = (".jsonl", ".csv", ".json")
+EMPTY: tuple[object, ...] = (None, "", [])
 MAX_BYTES = 1_000_000_000
 
 COLUMNS: Mapping[str, str] = {
@@ -34,6 +37,13 @@ COLUMNS: Mapping[str, str] = {
 IDLE = frozenset({"type", "id", "width", "height", "fps", "num_frames", "frames", "duration", "resolution"})
 """Columns that others write and that the files themselves tell."""
 
+ELSEWHERE = frozenset({
+    "input_audio", "animate_pose_video", "animate_face_video", "animate_inpaint_video", "animate_mask_video",
+    "camera_control_direction", "camera_control_speed", "motion_bucket_id", "s2v_pose_video", "subject_ref",
+    "object_file_path", "mask_file_path", "audio_path",
+})  # fmt: skip
+"""Columns of other trainers for models that kinoform does not train on clips: refused by name, never left out."""
+
 
 def table_dataset(path: Path) -> Dataset:
     """Read a table whose files are named as seen from its folder.
@@ -51,18 +61,25 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
             raise UsageError(f"{path} is above 1 GB; split it", code="file_too_large")
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
-            return list(csv.DictReader(text.splitlines()))
+            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
         if path.suffix.lower() == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [_line(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         else:
             rows = json.loads(text)
     except UsageError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read as a table: {error}", code="dataset_damaged") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in cast("list[object]", rows)):
         raise UsageError(f"{path} is no list of rows with named columns", code="dataset_damaged")
     return cast("list[dict[str, Any]]", rows)
+
+
+def _line(number: int, line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number}: {error}") from error
 
 
 def _item(path: Path, number: int, row: Mapping[str, Any], notes: list[str]) -> DatasetItem:
@@ -71,12 +88,23 @@ def _item(path: Path, number: int, row: Mapping[str, Any], notes: list[str]) -> 
         if column in IDLE:
             notes.append(f"the column {column} of {path.name} is not read: the files tell it")
             continue
-        if column not in COLUMNS:
+        if not isinstance(column, str):  # what csv calls the values behind the last column
             raise UsageError(
-                f"{path}, row {number}: there is no column {str(column)[:60]!r}; {nearest(str(column), COLUMNS)}",
+                f"{path}, row {number} has more values than there are columns; put text with commas into quotes",
+                code="dataset_damaged",
+            )
+        if column in ELSEWHERE and value not in EMPTY:
+            raise UsageError(
+                f"{path}, row {number}: the column {column} is for a model that cannot be trained from clips here; "
+                "leave it out, or empty",
+                code="dataset_key_not_read",
+            )
+        if column not in COLUMNS and column not in ELSEWHERE:
+            raise UsageError(
+                f"{path}, row {number}: there is no column {column[:60]!r}; {nearest(column[:60], COLUMNS)}",
                 code="dataset_column_unknown",
             )
-        if value in (None, "", []):
+        if value in EMPTY:
             continue
         if (role := COLUMNS[column]) in values:
             raise UsageError(
@@ -114,14 +142,21 @@ def _files(path: Path, number: int, role: str, value: object) -> tuple[Path, ...
             f"{path}, row {number}: the {role} is {str(value)[:60]!r}, not the name of a file",
             code="dataset_row_incomplete",
         )
-    files = tuple(path.parent / str(name) for name in names)
-    for file in files:
+    files = tuple(_seen_from(path.parent, str(name)) for name in names)
+    for name, file in zip(names, files, strict=True):
+        check_no_link(str(name))
         if not file.exists():
             raise UsageError(
                 f"{path}, row {number}: the {role} {file} is not there; names are read as seen from the table's folder",
                 code="file_missing",
             )
     return files
+
+
+def _seen_from(folder: Path, name: str) -> Path:
+    """Return a file as its table means it; FastVideo's tables lie beside the folder `videos`."""
+    within = folder / "videos" / name
+    return within if not (folder / name).exists() and within.exists() else folder / name
 
 
 def _repeats(path: Path, number: int, value: object) -> int:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from kinoform.datasets.asked import DatasetSettings
-from kinoform.datasets.folder import folder_dataset
+from kinoform.datasets.folder import folder_dataset, with_sources
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.datasets.table import table_dataset
 from kinoform.errors import UsageError, nearest
 from kinoform.files import missing
+from kinoform.numbers import whole
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,16 +26,19 @@ Table = Mapping[str, Any]
 FOLDERS = ("video_directory", "image_directory", "video_jsonl_file", "image_jsonl_file")
 SHARED = frozenset({
     "resolution", "caption_extension", "batch_size", "enable_bucket", "bucket_no_upscale", "num_repeats",
+    "skip_corrupted_cache",
 })  # fmt: skip
 MUSUBI = SHARED | {
     *FOLDERS, "cache_directory", "control_directory", "target_frames", "frame_extraction", "frame_stride",
-    "frame_sample", "max_frames", "source_fps",
+    "frame_sample", "max_frames", "source_fps", "multiple_target", "no_resize_control", "control_resolution",
+    "fp_latent_window_size", "fp_1f_clean_indices", "fp_1f_target_index", "fp_1f_no_post",
 }  # fmt: skip
 PIPE_GENERAL = frozenset({
     "resolutions", "enable_ar_bucket", "min_ar", "max_ar", "num_ar_buckets", "ar_buckets", "frame_buckets",
-    "num_repeats", "skip_empty_caption", "caption_prefix",
+    "num_repeats", "skip_empty_caption", "caption_prefix", "size_buckets", "cache_shuffle_num",
+    "cache_shuffle_delimiter", "shuffle_metadata", "online_captions",
 })  # fmt: skip
-PIPE = PIPE_GENERAL | {"path", "mask_path"}
+PIPE = PIPE_GENERAL | {"path", "mask_path", "control_path", "default_mask_file"}
 
 IDLE = {
     "cache_directory": "kinoform keeps a cache of its own",
@@ -44,13 +48,39 @@ IDLE = {
     "num_ar_buckets": "buckets have nine proportions from 1:2 to 2:1",
     "ar_buckets": "buckets have nine proportions from 1:2 to 2:1",
     "skip_empty_caption": "items without a caption are refused by name",
-    "source_fps": "the files themselves tell their frame rate",
+    "source_fps": "videos tell their frame rate themselves, and folders of frames are taken at the model's",
     "max_frames": "--clips says which frames of a long video are learnt",
+    "skip_corrupted_cache": "kinoform keeps a cache of its own",
+    "no_resize_control": "sources are cropped and resized as their targets are",
+    "control_resolution": "sources are cropped and resized as their targets are",
+    "fp_latent_window_size": "it is FramePack's",
+    "fp_1f_clean_indices": "it is FramePack's",
+    "fp_1f_target_index": "it is FramePack's",
+    "fp_1f_no_post": "it is FramePack's",
+    "shuffle_metadata": "each epoch has an order of its own",
+    "online_captions": "captions.json is read in any case",
+    "cache_shuffle_num": "captions are learnt as they stand",
+    "cache_shuffle_delimiter": "captions are learnt as they stand",
 }
 """Keys that are known and not followed, and why: said aloud where they stand."""
 
-RULES = {"head": "head", "chunk": "all", "slide": "sliding", "uniform": "random", "full": "head"}
+REFUSED = {
+    "multiple_target": "images of several targets", "mask_path": "a mask of the loss",
+    "default_mask_file": "a mask of the loss", "size_buckets": "sizes one by one",
+}  # fmt: skip
+"""Keys that ask for something else to be learnt than kinoform can: refused, and what they are."""
+
+RULES = {"head": "head", "chunk": "all", "slide": "sliding", "uniform": "spread", "full": "head"}
 """The rule of clips for each of musubi's frame extractions."""
+
+NUMBERS = {"slide": "frame_stride", "uniform": "frame_sample"}
+"""The key that tells an extraction's number, which is 1 where it is not there."""
+
+OTHERWISE = {
+    "chunk": "the last clip of a video ends with it, and may share frames with the one before",
+    "full": "clips of a batch have one length, so that videos are learnt from their heads",
+}
+"""Differences to musubi's frame extractions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,23 +134,18 @@ def _musubi(path: Path, parsed: Table) -> list[_Part]:
                 f"{path}: {place}name one of {', '.join(FOLDERS)}",
                 code="dataset_row_incomplete",
             )
-        _check_captions(path, place, given)
-        if "control_directory" in given:
-            raise UsageError(
-                f"{path}: {place}control_directory is not read; put each control video beside its clip as "
-                "NAME.source.mp4, or name it in a table in the column control_path",
-                code="dataset_key_not_read",
-            )
+        _check_refused(path, place, given)
         stills = sources[0].startswith("image")
-        frames = None if stills else tuple(_trimmed(path, place, given.get("target_frames")))
+        lengths, notes = ([], []) if stills else _lengths(path, place, given)
         asked = DatasetSettings(
             size=_pair(path, place, "resolution", given.get("resolution")),
-            one_size=None if "enable_bucket" not in given else not given["enable_bucket"],
-            frames=frames or None,
+            one_size=not given.get("enable_bucket", False),
+            frames=tuple(lengths) or None,
             rule=None if stills else _rule(path, place, given),
-            batch=given.get("batch_size"),
+            batch=whole("batch_size", given["batch_size"], 1, 10_000) if "batch_size" in given else None,
         )
-        parts.append(_part(path, Path(given[sources[0]]), given, asked))
+        part = _part(path, Path(given[sources[0]]), given, asked, control=given.get("control_directory"))
+        parts.append(replace(part, notes=(*part.notes, *notes)))
     return parts
 
 
@@ -133,29 +158,35 @@ def _pipe(path: Path, parsed: Table) -> list[_Part]:
         given = general | _checked(path, place, table, PIPE)
         if "path" not in given:
             raise UsageError(f"{path}: {place}has no path", code="dataset_row_incomplete")
-        if "mask_path" in given or given.get("caption_prefix"):
-            raise UsageError(
-                f"{path}: {place}mask_path (a mask of the loss) and caption_prefix are not read; leave them out",
-                code="dataset_key_not_read",
-            )
+        _check_refused(path, place, given)
         sizes = given.get("resolutions")
         asked = DatasetSettings(
             size=None if sizes is None else _pair(path, place, "resolutions", _only(path, place, "resolutions", sizes)),
-            one_size=None if "enable_ar_bucket" not in given else not given["enable_ar_bucket"],
+            one_size=not given.get("enable_ar_bucket", False),
             frames=tuple(number for number in given.get("frame_buckets", ()) if number > 1) or None,
         )
-        parts.append(_part(path, Path(given["path"]), given, asked))
+        parts.append(_part(path, Path(given["path"]), given, asked, control=given.get("control_path")))
     return parts
 
 
-def _part(file: Path, place: Path, given: Table, asked: DatasetSettings) -> _Part:
+def _part(file: Path, place: Path, given: Table, asked: DatasetSettings, *, control: str | None) -> _Part:
     found = file.parent / place
     if not found.exists():
         raise missing(found)
-    dataset = folder_dataset(found) if found.is_dir() else table_dataset(found)
-    repeats = given.get("num_repeats", 1)
+    text = str(given.get("caption_extension", ".txt"))
+    dataset = folder_dataset(found, text=text) if found.is_dir() else table_dataset(found)
+    if control is not None:
+        dataset = with_sources(dataset, file.parent / control)
+    repeats = whole("num_repeats", given.get("num_repeats", 1), 1, 100_000)
+    prefix = str(given.get("caption_prefix", ""))
     items = tuple(
-        replace(item, name=f"{place}/{item.name}", repeats=item.repeats * int(repeats)) for item in dataset.items
+        replace(
+            item,
+            name=f"{place}/{item.name}",
+            repeats=item.repeats * repeats,
+            caption=f"{prefix}{item.caption}" if item.caption else "",
+        )
+        for item in dataset.items
     )
     idle = tuple(f"{key} of {file.name} is not followed: {why}" for key, why in IDLE.items() if key in given)
     return _Part(items=items, asked=asked, notes=(*dataset.notes, *idle))
@@ -183,22 +214,29 @@ def _check_keys(path: Path, place: str, table: Table, known: frozenset[str] | se
             )
 
 
-def _check_captions(path: Path, place: str, given: Table) -> None:
-    if given.get("caption_extension", ".txt") != ".txt":
-        raise UsageError(
-            f"{path}: {place}caption_extension is {str(given['caption_extension'])[:20]!r}, and captions are read from "
-            ".txt files",
-            code="dataset_key_not_read",
-        )
+def _check_refused(path: Path, place: str, given: Table) -> None:
+    for key, meaning in REFUSED.items():
+        if given.get(key):
+            raise UsageError(
+                f"{path}: {place}{key} ({meaning}) is nothing that kinoform can follow; leave it out",
+                code="dataset_key_not_read",
+            )
 
 
-def _trimmed(path: Path, place: str, frames: object) -> list[int]:
-    """Return lengths as musubi takes them: trimmed to 1 + 4 n; a single frame is for images."""
-    if frames is None:
-        return []
-    if not isinstance(frames, list) or not all(type(item) is int and item > 0 for item in cast("list[object]", frames)):
+def _lengths(path: Path, place: str, given: Table) -> tuple[list[int], list[str]]:
+    """Return lengths of videos as musubi takes them, trimmed to 1 + 4 n, and what is otherwise than there."""
+    if "target_frames" not in given:
+        return [], ["without target_frames clips have the model's frames, and musubi would learn single frames"]
+    asked = given["target_frames"]
+    if not isinstance(asked, list) or not all(type(item) is int and item > 0 for item in cast("list[object]", asked)):
         raise UsageError(f"{path}: {place}target_frames is no list of numbers", code="wrong_type")
-    return sorted({number - (number - 1) % 4 for number in cast("list[int]", frames)} - {1})
+    frames = sorted(set(cast("list[int]", asked)))
+    trimmed = sorted({number - (number - 1) % 4 for number in frames})
+    notes = [] if trimmed == frames else [f"target_frames {frames} are trimmed to {trimmed}, as musubi does"]
+    if len(trimmed) > 1:
+        notes.append("a video is learnt in the longest of target_frames that it fills, and not in each as by musubi")
+    extraction = given.get("frame_extraction")
+    return trimmed, [*notes, *(why for name, why in OTHERWISE.items() if name == extraction)]
 
 
 def _rule(path: Path, place: str, given: Table) -> str | None:
@@ -209,8 +247,9 @@ def _rule(path: Path, place: str, given: Table) -> str | None:
         raise UsageError(
             f"{path}: {place}no frame_extraction {str(name)[:30]!r}; {nearest(str(name), RULES)}", code="unknown_name"
         )
-    number = given.get({"slide": "frame_stride", "uniform": "frame_sample"}.get(name, ""))
-    return RULES[name] if number is None else f"{RULES[name]}={number}"
+    if name not in NUMBERS:
+        return RULES[name]
+    return f"{RULES[name]}={whole(NUMBERS[name], given.get(NUMBERS[name], 1), 1, 100_000)}"
 
 
 def _only(path: Path, place: str, key: str, values: object) -> object:
