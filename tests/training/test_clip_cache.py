@@ -64,3 +64,16 @@ def test_a_model_with_other_encoders_shares_no_cache(planned: tuple[Pipeline, Cl
     with pytest.warns(UserWarning, match="3 clips .* were encoded otherwise and are not read: codec: saved"):
         contents = cached.filling(other, CacheSettings(folder=tmp_path), CPU)
     assert len(contents.cache.missing(contents.keys)) == 3 and contents.cache.has_rows("a ball")
+
+
+def test_a_shard_that_was_damaged_meanwhile_is_made_again(planned: tuple[Pipeline, ClipPlan], tmp_path: Path) -> None:
+    pipeline, plan = planned
+    cached = replace(plan, cache=CacheSettings(folder=tmp_path))
+    before = cached.examples(pipeline.parts, CPU, lambda *stage: None).draw(0, slice(0, 2))
+    (shard,) = tmp_path.glob("clips-*")
+    content = bytearray(shard.read_bytes())
+    content[-9] ^= 3
+    shard.write_bytes(content)
+    with pytest.warns(UserWarning, match="encoded again"):
+        after = cached.examples(pipeline.parts, CPU, lambda *stage: None).draw(0, slice(0, 2))
+    assert all(torch.equal(one.latents, other.latents) for one, other in zip(before, after, strict=True))

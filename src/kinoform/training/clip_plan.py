@@ -105,6 +105,7 @@ class ClipPlan(TuningSpec):
         units = Units(stride=parts.codec_spec.stride, patch=parts.patch)
         if self.cache is not None:
             filled = self.filling(parts, self.cache, device)
+            filled.cache.heal()
             fill(filled, on_stage=on_stage)
             release_memory()
             there = tuple(clip for clip in self.clips.clips if filled.cache.has(clip.key))

@@ -112,6 +112,11 @@ class ExampleCache:
         for store in (self.clips, self.text):
             store.refresh()
 
+    def heal(self) -> None:
+        """Hash all that is there, and remove what is damaged, with a warning: before hours that depend on it."""
+        for store in (self.clips, self.text):
+            store.heal()
+
     def flush(self) -> None:
         """Write all to disk that is not there yet."""
         for store in (self.clips, self.text):

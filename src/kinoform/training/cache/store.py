@@ -153,6 +153,18 @@ class EntryStore(Generic[T]):
         self.refresh()
         return before - self.bytes
 
+    def heal(self) -> None:
+        """Hash every shard that is read, and remove the damaged, which are warned of, so that they are made again."""
+        for shard in list(self.shards.values()):
+            try:
+                shard.check_bytes()
+            except (Damaged, OSError) as damage:
+                warnings.warn(f"{shard.path} {damage}; what it held is encoded again", stacklevel=2)
+                shard.path.unlink(missing_ok=True)
+        for item in self.bad.values():
+            item.path.unlink(missing_ok=True)
+        self.refresh()
+
     def check(self) -> list[BadShard]:
         """Read every shard, stale ones included, and return those that are damaged."""
         bad = list(self.bad.values())
