@@ -33,10 +33,10 @@ NAMES = {
         outpaint
     """,
     "kinoform.api": """
-        APG APGMix AdamSpec AdapterPlan Additions Alternating AtStep Attend AttentionScheme
+        APG APGMix Adam8bitSpec AdamSpec AdapterPlan Additions Alternating AtStep Attend AttentionScheme
         BelowSigma Block BlockSpec Branch BranchSpec BySize
         CLEAN COMFY_LORA CONTEXT_SCALE ChoosesFrames Codec CodecSpec Combination CombiningRule Conditioner
-        ConditionerOutput Conditions ContextReferences ContextSpec CopiesWeights
+        ConditionerOutput Conditions ContextReferences ContextSpec CopiesWeights CosineSchedule
         DIFFUSERS_LORA DPMSolver Denoise DiT DiTSpec DistillationPlan
         EMASpec EXACT_SIZE EditingTask EncodeCost EncoderSpecs Encoders EstimatesCost Euler Evaluation
         EvenToOne
@@ -58,7 +58,8 @@ NAMES = {
         Run RunOptions RunSchedule RunView
         SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule
         SchedulePiece SegmentRotation SkipLayerGuidance SkipNegativeLayers SmoothedEnergy Solver SourceGuided
-        Stage StagePlan StartVideo State Stateful StatefulField Step StepLoss StepReport StepShare Stream Strided
+        Stage StagePlan StartVideo State Stateful StatefulField Step StepLoss StepReport StepShare
+        StochasticRounding Stream Strided
         Tangential Telescope TextContext TextKind TextSpec TimestepRange TrainedModule TrainingPlan
         TrainingResult TrainingRun TrainingSpec TransformerSizes TrigFlow
         UniPC Units UsageError

@@ -127,7 +127,10 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.training.examples": "Samples",
         "kinoform.datasets.sample": "Sample",
         "kinoform.training.distillation": "DistillationPlan Prompts",
-        "kinoform.training.optimizer": "OptimizerSpec AdamSpec MuonSpec Schedule every_matrix no_matrix",
+        "kinoform.training.optimizer": (
+            "OptimizerSpec AdamSpec Adam8bitSpec MuonSpec Schedule CosineSchedule every_matrix no_matrix"
+        ),
+        "kinoform.training.precision": "StochasticRounding",
         "kinoform.training.ema": "EMASpec",
         "kinoform.training.levels": "Levels LevelSampling LevelRange",
         "kinoform.training.objective": "flow_matching_loss predict_velocity velocity_target",

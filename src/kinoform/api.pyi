@@ -240,7 +240,9 @@ from kinoform.training.observe import Observer as Observer
 from kinoform.training.observe import RunView as RunView
 from kinoform.training.observe import StepLoss as StepLoss
 from kinoform.training.observe import StepReport as StepReport
+from kinoform.training.optimizer import Adam8bitSpec as Adam8bitSpec
 from kinoform.training.optimizer import AdamSpec as AdamSpec
+from kinoform.training.optimizer import CosineSchedule as CosineSchedule
 from kinoform.training.optimizer import MuonSpec as MuonSpec
 from kinoform.training.optimizer import OptimizerSpec as OptimizerSpec
 from kinoform.training.optimizer import Schedule as Schedule
@@ -251,6 +253,7 @@ from kinoform.training.plan import TrainedModule as TrainedModule
 from kinoform.training.plan import TrainingPlan as TrainingPlan
 from kinoform.training.plan import TrainingResult as TrainingResult
 from kinoform.training.plan import TrainingRun as TrainingRun
+from kinoform.training.precision import StochasticRounding as StochasticRounding
 from kinoform.training.rng import step_generator as step_generator
 from kinoform.training.stage import NamedStage as NamedStage
 from kinoform.training.stage import RunOptions as RunOptions

@@ -1,4 +1,5 @@
 import copy
+import sys
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,9 @@ from torch import Tensor, nn
 
 from kinoform.errors import UsageError
 from kinoform.training.optimizer import (
+    Adam8bitSpec,
     AdamSpec,
+    CosineSchedule,
     MuonSpec,
     Optimizer,
     OptimizerSpec,
@@ -15,6 +18,7 @@ from kinoform.training.optimizer import (
     every_matrix,
     no_matrix,
     orthogonalized,
+    schedule_of,
 )
 from tests.support.refusals import refused
 
@@ -90,7 +94,7 @@ def test_momentum_remembers_the_gradient_before() -> None:
 def test_weight_decay_is_decoupled(spec: MuonSpec | AdamSpec) -> None:
     parameter = nn.Parameter(torch.ones(3, 3))
     parameter.grad = torch.zeros(3, 3)
-    optimizer = spec.build([parameter])
+    optimizer = spec.build([parameter]) if isinstance(spec, MuonSpec) else spec.build([("weight", parameter)])
     optimizer.step()
     torch.testing.assert_close(parameter.detach(), torch.full((3, 3), 1 - 0.5 * spec.learning_rate))
 
@@ -216,3 +220,32 @@ def test_a_schedule_may_never_fall_or_never_rise() -> None:
 def test_an_impossible_schedule_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         Schedule(**{"warmup": 5, "total": 10, **wrong})
+
+
+def test_norms_biases_and_slices_do_not_decay() -> None:
+    named = {"q.weight": (3, 3), "q.bias": (3,), "norm_q.weight": (3,), "modulation": (1, 6), "gate": (1, 1)}
+    parameters = {name: nn.Parameter(torch.ones(shape)) for name, shape in named.items()}
+    parameters["patch_embedding.weight"] = nn.Parameter(torch.ones(3, 2, 1, 2, 2))
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    OptimizerSpec(adam=AdamSpec(weight_decay=0.5), hidden=no_matrix).build(parameters.items()).step(1.0)
+    assert [name for name, item in parameters.items() if not torch.equal(item, torch.ones_like(item))] == ["q.weight"]
+
+
+def test_schedules_by_name() -> None:
+    at = {name: schedule_of(name, warmup=10, total=101) for name in ("constant", "linear", "cosine", "hold")}
+    assert all(schedule.factor(4) == pytest.approx(0.5) for schedule in at.values())
+    assert [at[name].factor(100) for name in ("constant", "linear", "cosine")] == pytest.approx([1, 0, 0])
+    assert [at[name].factor(55) for name in ("constant", "linear", "cosine")] == pytest.approx([1, 0.5, 0.5], abs=6e-3)
+    assert at["cosine"].factor(60, restart=60) == pytest.approx(
+        0.1 * CosineSchedule(warmup=0, total=91).factor(50), rel=0.03
+    )
+    with refused("unknown_name", "cosine"):
+        schedule_of("cosin", warmup=1, total=2)
+
+
+def test_eight_bits_are_refused_where_no_package_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("torchao.optim", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with refused("package_missing", "torchao"):
+        OptimizerSpec(adam=Adam8bitSpec(), hidden=no_matrix).build([("weight", nn.Parameter(torch.ones(2, 2)))])

@@ -2,14 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
+from math import cos, pi
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinoform.errors import UsageError
+from kinoform.errors import UsageError, nearest
 from kinoform.training.distributed import ProcessGroup, SingleProcess
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -52,6 +55,41 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CosineSchedule:
+    """Factor of the learning rate: linear warm-up, then half a cosine down to `final` at the last step."""
+
+    warmup: int
+    total: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        Schedule(warmup=self.warmup, total=self.total)
+
+    def factor(self, step: int, *, restart: int = 0) -> float:
+        """See `Schedule.factor`."""
+        rising = min(1.0, (step + 1 - restart) / self.warmup) if self.warmup else 1.0
+        span = max(1, self.total - 1 - self.warmup)
+        done = min(1.0, max(0.0, (step - self.warmup) / span))
+        return rising * (self.final + (1 - self.final) * (1 + cos(pi * done)) / 2)
+
+
+def schedule_of(name: str, *, warmup: int, total: int) -> Schedule | CosineSchedule:
+    """Return the schedule of a name: constant, linear (down to 0), cosine, or hold (constant, then linear).
+
+    Raises UsageError for another name, and for a warm-up longer than the training.
+    """
+    known: dict[str, Schedule | CosineSchedule] = {
+        "hold": Schedule(warmup=warmup, total=total),
+        "constant": Schedule(warmup=warmup, total=total, hold=1.0),
+        "linear": Schedule(warmup=warmup, total=total, hold=warmup / total, final=0.0),
+        "cosine": CosineSchedule(warmup=warmup, total=total),
+    }
+    if name not in known:
+        raise UsageError(f"no schedule {name[:80]!r}; {nearest(name[:80], known)}", code="unknown_name")
+    return known[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MuonSpec:
     """Momentum whose singular values are all made about 1 (Jordan et al. 2024).
 
@@ -69,24 +107,68 @@ class MuonSpec:
         return Muon(parameters, self, group)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AdamSpec:
-    """AdamW (Loshchilov & Hutter 2019); `weight_decay` is decoupled, per unit of learning rate."""
+    """AdamW (Loshchilov & Hutter 2019); `weight_decay` is decoupled, per unit of learning rate.
+
+    It acts on matrices alone: not on norms, biases, gates, modulation, nor on the patch embedding, of which perhaps
+    only added channels learn (see `decays`).
+    """
 
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.0
 
-    def build(self, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+    def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """Build it for parameters by name. Raises UsageError where this machine lacks it."""
         return torch.optim.AdamW(
-            parameters,
+            self._groups(named),
             lr=self.learning_rate,
             betas=self.betas,
             eps=self.epsilon,
             weight_decay=self.weight_decay,
             fused=True,
         )
+
+    def _groups(self, named: Iterable[tuple[str, nn.Parameter]]) -> list[dict[str, Any]]:
+        """All in one group, unless some of them must not decay."""
+        items = list(named)
+        if not self.weight_decay or all(decays(name, item) for name, item in items):
+            return [{"params": [item for _, item in items]}]
+        decaying = [item for name, item in items if decays(name, item)]
+        others = [item for name, item in items if not decays(name, item)]
+        return [{"params": decaying}, {"params": others, "weight_decay": 0.0}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam8bitSpec(AdamSpec):
+    """AdamW whose two moments take a byte a weight each instead of four, by torchao or bitsandbytes.
+
+    Neither is a dependency: `pip install torchao` (any device) or `bitsandbytes` (CUDA).
+    """
+
+    def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        """See `AdamSpec.build`. Raises UsageError when neither package is installed."""
+        settings = {"lr": self.learning_rate, "betas": self.betas, "eps": self.epsilon}
+        groups = self._groups(named)
+        for module in ("torchao.optim", "bitsandbytes.optim"):
+            with suppress(ImportError):
+                kind = import_module(module).AdamW8bit
+                return kind(groups, weight_decay=self.weight_decay, **settings)
+        raise UsageError(
+            "8-bit AdamW needs torchao or bitsandbytes; run pip install torchao, or take AdamW",
+            code="package_missing",
+        )
+
+
+NO_DECAY = ("norm", "bias", "modulation", "gate", "positions", "patch_embedding")
+"""Parts of the names of parameters that do not decay."""
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Return whether weight decay acts on a parameter."""
+    return parameter.ndim >= 2 and not any(part in name for part in NO_DECAY)
 
 
 def every_matrix(name: str, parameter: Tensor) -> bool:
@@ -139,7 +221,7 @@ class OptimizerSpec:
         if hidden:
             parts["muon"] = self.muon.build([parameter for name, parameter in trained if name in hidden], group)
         if len(hidden) < len(trained):
-            parts["adam"] = self.adam.build([parameter for name, parameter in trained if name not in hidden])
+            parts["adam"] = self.adam.build([(name, item) for name, item in trained if name not in hidden])
         return Optimizer(parts)
 
 

@@ -15,7 +15,7 @@ from kinoform.training.devices import CPU, check_device
 from kinoform.training.distributed import Rank
 from kinoform.training.ema import EMASpec
 from kinoform.training.observe import Observer, StepLoss
-from kinoform.training.optimizer import OptimizerSpec, Schedule
+from kinoform.training.optimizer import CosineSchedule, OptimizerSpec, Schedule
 from kinoform.training.precision import StochasticRounding
 
 
@@ -88,7 +88,7 @@ class TrainingSpec:
     learns in less than float32 has a float32 copy, or with `rounding` is rounded at random.
     """
 
-    schedule: Schedule
+    schedule: Schedule | CosineSchedule
     optimizer: OptimizerSpec = field(default_factory=OptimizerSpec)
     ema: EMASpec = field(default_factory=EMASpec)
     clip: float = 1.0
