@@ -241,7 +241,10 @@ class Encoders:
     """Encoders of a stand-in: latents that the key decides, and a slow hand."""
 
     def __init__(self, seconds: float = 0.0, bad: str = "-") -> None:
-        self.seconds, self.bad, self.count = seconds, bad, 0
+        self.seconds, self.bad, self.count, self.closed = seconds, bad, 0, False
+
+    def close(self) -> None:
+        self.closed = True
 
     def clip(self, clip: Clip) -> EncodedClip:
         self.count += 1
@@ -285,7 +288,7 @@ def test_filling_encodes_what_is_missing_and_says_how_far_it_is(tmp_path: Path) 
     with opened(tmp_path) as cache:
         cache.write(CLIPS[3].key, encoders.clip(CLIPS[3]))
     fill(plan(tmp_path, encoders), on_stage=lambda *stage: told.append(stage))
-    assert encoders.count == len(CLIPS)  # with the one that was there
+    assert encoders.count == len(CLIPS) and encoders.closed  # with the one that was there
     clips, text = ([done for stage, done, _ in told if stage == name] for name in ("clips", "text"))
     assert clips == list(range(1, len(CLIPS) + 1)) and (text[0], text[-1]) == (0, len(PROMPTS))
     check_whole(tmp_path)

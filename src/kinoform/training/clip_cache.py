@@ -86,12 +86,16 @@ class ModelEncoders:
             )
         return self._clips.encode(clip)
 
+    def close(self) -> None:
+        """Let the encoders of clips go, and the process that decodes."""
+        self._clips = None
+        self._decoder.close()
+        release_memory()
+
     def rows(self, prompts: list[str]) -> Float[Tensor, "b n d"]:
         """Encode prompts; the other encoders are gone then."""
         if self._text is None:
-            self._clips = None
-            self._decoder.close()
-            release_memory()
+            self.close()
             self._text = self._parts.tokenizer(), self._parts.text_encoder(PRECISION, self._device)
         tokenizer, encoder = self._text
         return torch.stack([encode(encoder, tokenizer([item], encoder.spec.length))[0].to(CPU) for item in prompts])

@@ -10,7 +10,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -59,6 +59,7 @@ class ClipEncoders(Protocol):
 
     def clip(self, clip: Any) -> EncodedClip: ...
     def rows(self, prompts: list[str]) -> Float[Tensor, "b n d"]: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,7 @@ def fill(plan: FillPlan, *, processes: int = 1, on_stage: OnStage | None = None)
 @torch.no_grad()
 def _work(group: ProcessGroup, plan: FillPlan, on_stage: OnStage = lambda stage, done, total: None) -> None:
     work, share = _Encoding(plan, on_stage), group.rank.index / group.rank.world_size
-    with plan.cache as cache:
+    with plan.cache as cache, closing(work):
         work.clips(share)
         work.text(share, plan.prompts(cache))
 
@@ -116,6 +117,11 @@ class _Encoding:
         if self._encoders is None:
             self._encoders = self._plan.encoders()
         return self._encoders
+
+    def close(self) -> None:
+        """Close the encoders, if anything was missing."""
+        if self._encoders is not None:
+            self._encoders.close()
 
     def clips(self, share: float) -> None:
         """Encode the clips that are missing."""
