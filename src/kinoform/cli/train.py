@@ -16,6 +16,7 @@ from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.option_groups import OutputOptions, TrainingOptions
 from kinoform.cli.options import command, varied
 from kinoform.cli.progress import stages
+from kinoform.cli.train_watchers import TRACKERS, watchers
 from kinoform.cli.values import recipe_named
 from kinoform.errors import UsageError, nearest
 
@@ -57,6 +58,7 @@ def train(
     tflops: Annotated[float | None, typer.Option(help="TFLOP/s of the device, by which --plan tells times.")] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile what is trained.")] = False,
     training: TrainingOptions,
+    track: Annotated[str | None, typer.Option(help=f"{', '.join(TRACKERS)}; else TensorBoard if it is there.")] = None,
     results: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
     """Train a LoRA from your clips, the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops."""
@@ -112,6 +114,7 @@ def train(
         options = RunOptions(
             save_every=100, sample_every=sample_every, show_progress=not console.streams(),
             on_progress=on_progress, device=machine.device, compile=compiled, snapshot=from_snapshot,
+            observers=watchers(plan, track, processes),
         )  # fmt: skip
         result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=load_parts))
     result.save(target, recipe=address, force=results.force)

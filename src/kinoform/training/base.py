@@ -1,4 +1,4 @@
-"""What a module has and does not learn: left out of checkpoints, which know it by a hash."""
+"""Parts of a module that it does not learn: left out of checkpoints, which know it by a hash."""
 
 from __future__ import annotations
 
