@@ -6,7 +6,7 @@ Models", 2025), after DiT (Peebles and Xie, 2023). Numbers and traps: docs/wan21
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NamedTuple, cast
@@ -133,7 +133,10 @@ class Head(nn.Module):
 
 
 class DiT(nn.Module):
-    """Transformer of Wan. Call `prepare` once a video, then `forward` (or `velocities`, for guidance) at every step."""
+    """Transformer of Wan. Call `prepare` once a video, then `forward` (or `velocities`, for guidance) at every step.
+
+    `around` stands around each block that runs, as gradient checkpointing does; the parameters are the block's.
+    """
 
     def __init__(self, spec: DiTSpec) -> None:
         super().__init__()
@@ -146,6 +149,7 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(spec.block.build(spec, layer) for layer in range(spec.layers))
         self.head = Head(spec)
         self.branches = nn.ModuleDict({branch.name: branch.build(spec) for branch in spec.branches})
+        self.around: Callable[[Block], Block] = as_it_is
 
     def prepare(
         self, conditions: Conditions, grid: Grid, mesh: Mesh | None = None, change: LayerChange | None = None,
@@ -163,7 +167,7 @@ class DiT(nn.Module):
         weight = self.patch_embedding.weight
         embedded = {n: self.context[n](tokens.to(weight.device)) for n, tokens in conditions.context.items()}
         context = concatenated(embedded, self.spec.context)
-        blocks: tuple[Block, ...] = tuple(self._block(layer) for layer in range(self.spec.layers))
+        blocks: tuple[Block, ...] = tuple(self.around(self._block(layer)) for layer in range(self.spec.layers))
         read = (
             context if negative is None else {**context, NEGATIVE_TEXT: self.context[TEXT](negative.to(weight.device))}
         )
@@ -320,6 +324,11 @@ class DiT(nn.Module):
 
     def _branch(self, name: str) -> Branch:
         return cast(Branch, self.branches[name])
+
+
+def as_it_is(block: Block) -> Block:
+    """Return a block without anything around it."""
+    return block
 
 
 def concatenated(tokens: Mapping[str, Tensor], sources: Sequence[ContextSpec]) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from kinoform.training.ema import EMA
 from kinoform.training.learner import Learner
 from kinoform.training.metrics import Log, Measurement, bar, written
 from kinoform.training.observe import Observers, RunView, StepLoss, StepReport
+from kinoform.training.recompute import recompute_blocks
 from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
 from kinoform.training.snapshot import StageSnapshot, check_training, read_snapshot
 from kinoform.training.stage import NamedStage, RunOptions, SampledStage, Stage, TrainingSpec
@@ -132,6 +133,7 @@ class _Run:
         group.any(False)  # nobody reads before the folder is in order
         self.device = device_of(group.rank, options.device)
         module = stage.modules().to(self.device).train()
+        recompute_blocks(module, options.recompute)
         if options.compile:
             module.compile()
         self.learner = Learner(module, spec, group)

@@ -17,6 +17,7 @@ from kinoform.training.ema import EMASpec
 from kinoform.training.observe import Observer, StepLoss
 from kinoform.training.optimizer import CosineSchedule, OptimizerSpec, Schedule
 from kinoform.training.precision import StochasticRounding
+from kinoform.training.recompute import Recompute
 
 
 @runtime_checkable
@@ -115,8 +116,8 @@ class RunOptions:
     training's folder, the steps done, and all of them. `device` and `compile`, which has the stage's module
     compiled by PyTorch and so speeds up what calls it, change the last bits of the losses only; a run may go
     on with others. Without a checkpoint, a training begins from the stage of its folder's name in `snapshot`, a folder
-    of `write_snapshot`, if it is there. `observers` are told of each step. Raises UsageError for a device that
-    is not there.
+    of `write_snapshot`, if it is there. `observers` are told of each step. `recompute` saves
+    memory for time. Raises UsageError for a device that is not there.
     """
 
     save_every: int = 500
@@ -129,6 +130,7 @@ class RunOptions:
     compile: bool = False
     snapshot: Path | None = None
     observers: tuple[Observer, ...] = ()
+    recompute: Recompute = Recompute.NONE
 
     def __post_init__(self) -> None:
         if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:

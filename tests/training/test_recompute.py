@@ -1,0 +1,63 @@
+"""Gradient checkpointing: the same gradients, fewer bytes kept, more operations."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from kinoform.models.context import TextContext
+from kinoform.models.dit import DiTSpec, initialise, keeps_float32
+from kinoform.training.objective import TrainableModel
+from kinoform.training.recompute import Recompute, recompute_blocks
+from kinoform.types import Conditions
+from tests.support.live_bytes import LiveBytes
+
+SPEC = DiTSpec(
+    dim=24, ffn_dim=64, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16,
+    context=(TextContext(width=16, length=8),),
+)  # fmt: skip
+
+
+def model() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        dit = SPEC.build()
+        initialise(dit, torch.Generator().manual_seed(0))
+        nn.init.normal_(dit.head.linear.weight)
+    return TrainableModel(dit)
+
+
+def step(mode: Recompute, side: int, precision: torch.dtype) -> tuple[list[Tensor], int, int]:
+    """Gradients, the bytes that are kept between the passes, and the operations of both.
+
+    The weights are lent rounded for the call, as stages do.
+    """
+    module, generator = model(), torch.Generator().manual_seed(1)
+    recompute_blocks(module, mode)
+    x, rows = torch.randn(1, 4, 1, side, side, generator=generator), torch.randn(1, 8, 16, generator=generator)
+    inputs = x, torch.tensor([0.5]), Conditions(context={"text": rows})
+    lent = {n: p if keeps_float32(n.removeprefix("model.")) else p.to(precision) for n, p in module.named_parameters()}
+    with FlopCounterMode(display=False) as operations:
+        with LiveBytes() as live:
+            loss = functional_call(module, lent, inputs).float().square().mean()
+            kept = live.now
+        loss.backward()
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return gradients, kept, int(operations.get_total_flops())
+
+
+@pytest.mark.parametrize(("side", "precision"), [(8, torch.float32), (8, torch.bfloat16), (72, torch.float32)])
+def test_gradients_are_equal_and_memory_is_not(side: int, precision: torch.dtype) -> None:
+    """Of 16 tokens attention is made of products; of 1296 it is a kernel, whose results are kept."""
+    (plain, most, least), (full, few, twice), (selective, some, between) = (
+        step(mode, side, precision) for mode in (Recompute.NONE, Recompute.FULL, Recompute.SELECTIVE)
+    )
+    assert len(plain) == len(full) == len(selective) > 20
+    for own, other, third in zip(plain, full, selective, strict=True):
+        assert torch.equal(own, other)
+        assert torch.equal(own, third)
+    assert few < 0.5 * most
+    assert few <= some < most
+    assert least < between <= twice < 1.4 * least
+    assert (few < some) == (side == 72)
