@@ -158,19 +158,20 @@ def clip_plan(
 ) -> tuple[Pipeline, ClipPlan]:
     """Open dataset and model, choose the clips, and return the model with the plan. Raises UsageError."""
     asked.check()
-    dataset, asked = _opened(data, asked)
     pipeline = named.load(machine)
+    dataset, asked = _opened(data, pipeline.recipe, asked)
     plan = plan_of(data, dataset, pipeline.recipe, str(named.model), pipeline.machine.dtype, asked, processes)
     return pipeline, plan
 
 
-def _opened(data: Path, asked: ClipOptions) -> tuple[Dataset, ClipOptions]:
+def _opened(data: Path, recipe: Recipe, asked: ClipOptions) -> tuple[Dataset, ClipOptions]:
     """Open a dataset with captions; what it asks for counts where no option says otherwise. Raises UsageError."""
+    from kinoform.conditions.protocols import declared
     from kinoform.conversion.lora_files import lora_format
     from kinoform.datasets.open import open_dataset
 
     lora_format(asked.lora_format)
-    dataset = open_dataset(data)
+    dataset = open_dataset(data, declared(recipe.conditioners))
     dataset.check_captions()
     asked = asked.beside(dataset.asked)
     asked.rule()
@@ -182,11 +183,11 @@ def forecast_of(
 ) -> Forecast:
     """Return what the training would take; weights need not be there where the model is known by its name."""
     asked.check()
-    dataset, asked = _opened(data, asked)
     from kinoform.cli.plan import machine_of, recipe_of
     from kinoform.training.forecast import forecast
 
     (device, dtype), (recipe, _, _) = machine_of(machine), recipe_of(named)
+    dataset, asked = _opened(data, recipe, asked)
     plan = plan_of(data, dataset, recipe, str(named.model), dtype, asked, processes)
     return forecast(plan, device=device, rate=rate)
 

@@ -44,7 +44,8 @@ def train(
         typer.Argument(help=f"lora with DATA, {', '.join(PLANS)}, or module:function that returns a TrainingPlan."),
     ] = "mini",
     data: Annotated[
-        Path | None, typer.Argument(help="For lora: a folder of clips with .txt files, or a .jsonl, .csv, .json table.")
+        Path | None,
+        typer.Argument(help="For lora: a folder of clips with .txt files, or a .jsonl, .csv, .json, .toml file."),
     ] = None,
     *,
     named: Annotated[ModelOptions, varied(without=("vace", "lora", "lora_ignore_unknown"), default={"model": None})],

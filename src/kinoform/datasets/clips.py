@@ -116,7 +116,8 @@ class Clip:
     @property
     def key(self) -> str:
         """Return a name for its pixels and inputs, 32 hexadecimal digits; the caption is no part of it."""
-        told = (self.hashes, tuple(self.item.files), self.start, self.size, self.fps, self.own)
+        said = tuple(item for item in self.item.own if not isinstance(item[1], tuple))
+        told = (self.hashes, tuple(self.item.files), self.start, self.size, self.fps, self.own, said)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.own_inputs import NONE, OwnInputs, is_file
 from kinoform.errors import UsageError, nearest
 from kinoform.files import missing
 from kinoform.media.codecs import VIDEO
@@ -22,26 +23,29 @@ BESIDE = ("source", "mask", "reference", "first", "last")
 """Roles that a file beside a clip names before its extension: clip.mask.png, clip.reference.2.png."""
 
 
+ROLE = re.compile(r"(.+)\.([A-Za-z_]\w*)(?:\.\d+)?")
+
 CAPTIONS = "captions.json"
 """File of a folder with the captions of its clips by their names, as diffusion-pipe has them."""
 
 
-def folder_dataset(path: Path, *, text: str = ".txt") -> Dataset:
+def folder_dataset(path: Path, *, text: str = ".txt", own: OwnInputs = NONE) -> Dataset:
     """Read a folder: `clip.mp4` with `clip.txt`, in the order of the names; hidden files and folders are left alone.
 
     Captions are in files of the extension `text`, or else in `captions.json`.
 
     `clip.source.mp4`, `clip.mask.mp4`, `clip.first.png`, `clip.last.png`, `clip.reference.png` (`clip.reference.2.png`)
-    are its other roles. Raises UsageError for a file of an unknown role or without its clip, and for a text that is not
-    UTF-8.
+    are its other roles, and names of `own`, inputs of the model. Raises UsageError for a file of an unknown role or
+    without its clip, and for a text that is not UTF-8.
     """
     listed = _listed(path / CAPTIONS)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in MEDIA and file.is_file())
+    names = (*BESIDE, *(name for name, field in own.items() if is_file(field)))
+    files = sorted(file for file in path.rglob("*") if _is_read(file, names))
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     targets: dict[Path, Path] = {}
     beside: list[tuple[Path, str, Path]] = []
     for file in files:
-        stem, role = _role(file, described=file.name in listed or file.with_name(file.stem + text).is_file())
+        stem, role = _role(file, names, described=file.name in listed or file.with_name(file.stem + text).is_file())
         if role is not None:
             beside.append((file.parent / stem, role, file))
             continue
@@ -62,7 +66,7 @@ def folder_dataset(path: Path, *, text: str = ".txt") -> Dataset:
         roles[clip].setdefault(role, []).append(file)
     captions = {clip: _caption(clip.with_name(clip.name + text), file, listed) for clip, file in targets.items()}
     items = [_item(path, clip, file, roles[clip], captions[clip]) for clip, file in targets.items()]
-    return Dataset(path=path, form="folder", items=tuple(items), notes=_alone(path, targets, text))
+    return Dataset(path=path, form="folder", items=tuple(items), notes=_alone(path, targets, text, files))
 
 
 def with_sources(dataset: Dataset, folder: Path) -> Dataset:
@@ -82,10 +86,18 @@ def with_sources(dataset: Dataset, folder: Path) -> Dataset:
     return replace(dataset, items=tuple(replace(item, source=sources[item.target.stem]) for item in dataset.items))
 
 
-def _alone(folder: Path, targets: Iterable[Path], text: str) -> tuple[str, ...]:
-    """Say which texts have no clip."""
-    clips = set(targets)
-    texts = (file for file in sorted(folder.rglob(f"*{text}")) if file.with_suffix("") not in clips)
+def _is_read(file: Path, names: Sequence[str]) -> bool:
+    """Tell whether a file is a clip or stands beside one: media, and files of any kind that are named for an input."""
+    found = None if file.suffix.lower() in MEDIA else ROLE.fullmatch(file.stem)
+    return (file.suffix.lower() in MEDIA or (found is not None and found[2] in names[len(BESIDE) :])) and file.is_file()
+
+
+def _alone(folder: Path, targets: Iterable[Path], text: str, read: Iterable[Path]) -> tuple[str, ...]:
+    """Say which texts, of those that are not read as something else, have no clip."""
+    clips, others = set(targets), set(read)
+    texts = (
+        file for file in sorted(folder.rglob(f"*{text}")) if file.with_suffix("") not in clips and file not in others
+    )
     alone = [str(file.relative_to(folder)) for file in texts if not file.name.startswith(".")]
     if not alone:
         return ()
@@ -117,17 +129,17 @@ def _caption(text: Path, clip: Path, listed: Mapping[str, object]) -> str:
     return " ".join(first.split())
 
 
-def _role(file: Path, *, described: bool) -> tuple[str, str | None]:
+def _role(file: Path, names: Sequence[str], *, described: bool) -> tuple[str, str | None]:
     """Return the name of the clip that a file belongs to, and its role; None for a clip itself, if with dots in its
     name then one that is described by a caption."""
-    match = re.fullmatch(r"(.+)\.([A-Za-z_]+)(?:\.\d+)?", file.stem)
+    match = ROLE.fullmatch(file.stem)
     if match is None:
         return file.stem, None
-    if match[2] not in BESIDE:
+    if match[2] not in names:
         if described:
             return file.stem, None
         raise UsageError(
-            f"{file}: there is no role {match[2]!r}; {nearest(match[2], BESIDE)}; a clip with dots in its name needs "
+            f"{file}: there is no role {match[2]!r}; {nearest(match[2], names)}; a clip with dots in its name needs "
             "its .txt file",
             code="dataset_role_unknown",
         )
@@ -136,7 +148,7 @@ def _role(file: Path, *, described: bool) -> tuple[str, str | None]:
 
 def _item(folder: Path, clip: Path, target: Path, roles: dict[str, list[Path]], caption: str) -> DatasetItem:
     for role, files in roles.items():
-        if role != "reference" and len(files) > 1:
+        if role in BESIDE and role != "reference" and len(files) > 1:
             raise UsageError(
                 f"{clip.name} has {len(files)} files of the role {role}; leave one", code="dataset_names_clash"
             )
@@ -150,6 +162,7 @@ def _item(folder: Path, clip: Path, target: Path, roles: dict[str, list[Path]], 
         references=tuple(roles.get("reference", ())),
         first=one.get("first"),
         last=one.get("last"),
+        own=tuple(sorted((role, tuple(files)) for role, files in roles.items() if role not in BESIDE)),
     )
 
 

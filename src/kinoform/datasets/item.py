@@ -10,6 +10,7 @@ from typing import Any
 from kinoform.conditions.inputs import InputField
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.datasets.asked import NOTHING_ASKED, DatasetSettings
+from kinoform.datasets.own_inputs import OwnValue
 from kinoform.errors import UsageError
 
 ROLES = ("target", "source", "mask", "references", "first", "last", "caption")
@@ -23,7 +24,8 @@ class DatasetItem:
     """A video or an image to learn, the text and the files that ask for it.
 
     `target` is a video, an image, or a folder of frames. `source` is a video to change or to follow, `mask` where it
-    changes; `first` and `last` are images of these frames. `name` is what messages call it. It counts `repeats` times.
+    changes; `first` and `last` are images of these frames. `own` are values of inputs that the model has besides, by
+    their names. `name` is what messages call it. It counts `repeats` times.
     """
 
     name: str
@@ -35,13 +37,15 @@ class DatasetItem:
     first: Path | None = None
     last: Path | None = None
     repeats: int = 1
+    own: tuple[tuple[str, OwnValue], ...] = ()
 
     @property
     def files(self) -> Mapping[str, tuple[Path, ...]]:
-        """The files of each role that has any."""
+        """The files of each role that has any, also of inputs of the model's own."""
         one = {"target": self.target, "source": self.source, "mask": self.mask, "first": self.first, "last": self.last}
         given = {role: (path,) for role, path in one.items() if path is not None}
-        return given | ({"references": self.references} if self.references else {})
+        given |= {"references": self.references} if self.references else {}
+        return given | {name: value for name, value in self.own if isinstance(value, tuple)}
 
 
 INPUT_OF: Mapping[str, InputField[Any]] = {
@@ -87,7 +91,7 @@ class Dataset:
         """Raise UsageError for roles that the model has no input for."""
         for item in self.items:
             for role in item.files:
-                if role != "target" and INPUT_OF[role] not in takes:
+                if role in INPUT_OF and INPUT_OF[role] not in takes:
                     known = sorted({role for role, field in INPUT_OF.items() if field in takes})
                     raise UsageError(
                         f"{item.name} has a {role}, which {model} cannot be given"

@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import UInt8
 
+from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import Conditioner, declared, prefixed
 from kinoform.conditions.resize import kept_part
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.datasets.clips import Clip
 from kinoform.datasets.item import FIRST, LAST
+from kinoform.datasets.own_inputs import own_inputs, read_own
 from kinoform.datasets.sample import Sample
 from kinoform.errors import UsageError
 from kinoform.media.decoder_client import MediaDecoder
@@ -56,8 +58,31 @@ def read_sample(
         values[FRAMES] = shown
         if EXACT_SIZE in fields:
             values[EXACT_SIZE] = True
+    options = ReadOptions(
+        fps=clip.fps, num_frames=clip.size.num_frames, start=clip.start, others={"video": values.get(VIDEO)},
+        decoder=decoder,
+    )  # fmt: skip
+    taken = own_inputs(fields)
+    values |= {taken[name]: _fitted(read_own(taken[name], value, options), clip) for name, value in item.own}
     inputs = Inputs(values)
     return Sample(inputs=inputs, prompt=prefixed(conditioners, item.caption, inputs, clip.size), video=video)
+
+
+def _fitted(value: Any, clip: Clip) -> Any:
+    """Return a video or a mask in the size of the clip, other values as they are. Raises UsageError for few frames."""
+    size = clip.size
+    if isinstance(value, InputVideo):
+        if len(value.frames) < size.num_frames:
+            raise UsageError(
+                f"{value.name} has {len(value.frames)} frames from frame {clip.start} on, and the clip has "
+                f"{size.num_frames}; give files of one length",
+                code="clips_too_short",
+            )
+        return InputVideo(frames=resized(value.frames, size.height, size.width), fps=clip.fps)
+    if isinstance(value, Mask):
+        grey = np.repeat(value.values[..., None], 3, axis=-1)
+        return Mask(values=resized(grey, size.height, size.width)[..., 0])
+    return value
 
 
 def _frames(path: Path, clip: Clip, decoder: MediaDecoder | None) -> Frames:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.item import INPUT_OF, Dataset, DatasetItem
 from kinoform.errors import UsageError
 from kinoform.media.decoder_client import MediaDecoder
+from kinoform.media.paths import find_files
 from kinoform.media.read import read_header
 from kinoform.media.shared_decoder import SharedDecoder
 
@@ -42,7 +43,12 @@ def survey(
 
 
 def _survey(item: DatasetItem, fps: float, decoder: MediaDecoder) -> Survey:
-    headers = {role: [read_header(path, decoder=decoder) for path in paths] for role, paths in item.files.items()}
+    usual = {"target", *INPUT_OF}
+    headers = {
+        role: [read_header(path, decoder=decoder) for path in paths]
+        for role, paths in item.files.items()
+        if role in usual
+    }
     ((header, _),) = headers["target"]
     shared = [header.frames_at(fps)]
     shared += [other.frames_at(fps) for other, _ in headers.get("source", ())]
@@ -53,5 +59,13 @@ def _survey(item: DatasetItem, fps: float, decoder: MediaDecoder) -> Survey:
         width=header.width,
         fps=None if header.seconds is None else float(header.num_frames / header.seconds),
         still=header.num_frames == 1 and header.seconds is None,
-        hashes=tuple(origin.sha256 for read in headers.values() for _, origin in read),
+        hashes=(
+            *(origin.sha256 for read in headers.values() for _, origin in read),
+            *(
+                find_files(path).origin.sha256
+                for name, paths in item.files.items()
+                if name not in usual
+                for path in paths
+            ),
+        ),
     )

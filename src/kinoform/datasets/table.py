@@ -6,10 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
+from kinoform.conditions.inputs import InputField
 from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.own_inputs import NONE, OwnInputs, OwnValue, own_value
 from kinoform.errors import UsageError, nearest
 from kinoform.files import check_no_link
 
@@ -45,13 +48,13 @@ ELSEWHERE = frozenset({
 """Columns of other trainers for models that kinoform does not train on clips: refused by name, never left out."""
 
 
-def table_dataset(path: Path) -> Dataset:
-    """Read a table whose files are named as seen from its folder.
+def table_dataset(path: Path, own: OwnInputs = NONE) -> Dataset:
+    """Read a table whose files are named as seen from its folder; `own` are further columns, by the model's inputs.
 
     Raises UsageError for columns that are unknown or given twice, rows without a target, and files that are missing.
     """
     rows, notes = _rows(path), list[str]()
-    items = tuple(_item(path, number, row, notes) for number, row in enumerate(rows, start=1))
+    items = tuple(_item(path, number, row, own, notes) for number, row in enumerate(rows, start=1))
     return Dataset(path=path, form=path.suffix.lower()[1:], items=items, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -82,8 +85,9 @@ def _line(number: int, line: str) -> object:
         raise ValueError(f"line {number}: {error}") from error
 
 
-def _item(path: Path, number: int, row: Mapping[str, Any], notes: list[str]) -> DatasetItem:
+def _item(path: Path, number: int, row: Mapping[str, Any], own: OwnInputs, notes: list[str]) -> DatasetItem:
     values: dict[str, Any] = {}
+    others: list[tuple[str, OwnValue]] = []
     for column, value in row.items():
         if column in IDLE:
             notes.append(f"the column {column} of {path.name} is not read: the files tell it")
@@ -99,9 +103,13 @@ def _item(path: Path, number: int, row: Mapping[str, Any], notes: list[str]) -> 
                 "leave it out, or empty",
                 code="dataset_key_not_read",
             )
+        if column in own and column not in COLUMNS:
+            if value not in EMPTY:
+                others.append((column, _own(path, number, own[column], value)))
+            continue
         if column not in COLUMNS and column not in ELSEWHERE:
             raise UsageError(
-                f"{path}, row {number}: there is no column {column[:60]!r}; {nearest(column[:60], COLUMNS)}",
+                f"{path}, row {number}: there is no column {column[:60]!r}; {nearest(column[:60], {*COLUMNS, *own})}",
                 code="dataset_column_unknown",
             )
         if value in EMPTY:
@@ -124,8 +132,16 @@ def _item(path: Path, number: int, row: Mapping[str, Any], notes: list[str]) -> 
         caption=" ".join(str(_first(values.get("caption", ""))).split()),
         references=_files(path, number, "references", values.get("references")),
         repeats=_repeats(path, number, values.get("repeats", 1)),
+        own=tuple(sorted(others, key=itemgetter(0))),
         **{role: found[0] if found else None for role, found in files.items()},
     )
+
+
+def _own(path: Path, number: int, field: InputField[Any], value: object) -> OwnValue:
+    try:
+        return own_value(field, value, path.parent)
+    except UsageError as error:
+        raise UsageError(f"{path}, row {number}: {error}", code=error.code) from error
 
 
 def _first(caption: object) -> object:

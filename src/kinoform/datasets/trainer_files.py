@@ -11,6 +11,7 @@ from typing import Any, cast
 from kinoform.datasets.asked import DatasetSettings
 from kinoform.datasets.folder import folder_dataset, with_sources
 from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.own_inputs import NONE, OwnInputs
 from kinoform.datasets.table import table_dataset
 from kinoform.errors import UsageError, nearest
 from kinoform.files import missing
@@ -92,7 +93,7 @@ class _Part:
     notes: tuple[str, ...]
 
 
-def trainer_dataset(path: Path) -> Dataset:
+def trainer_dataset(path: Path, own: OwnInputs = NONE) -> Dataset:
     """Read a musubi file, which has [[datasets]], or one of diffusion-pipe, which has [[directory]].
 
     Folders are named as seen from the file's. Raises UsageError for unknown keys, and for settings of several folders
@@ -103,9 +104,9 @@ def trainer_dataset(path: Path) -> Dataset:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as TOML: {error}", code="dataset_damaged") from error
     if "datasets" in parsed:
-        parts, form = _musubi(path, parsed), "musubi"
+        parts, form = _musubi(path, parsed, own), "musubi"
     elif "directory" in parsed:
-        parts, form = _pipe(path, parsed), "diffusion-pipe"
+        parts, form = _pipe(path, parsed, own), "diffusion-pipe"
     else:
         raise UsageError(
             f"{path} is no dataset file: musubi's has [[datasets]], diffusion-pipe's [[directory]]",
@@ -121,7 +122,7 @@ def trainer_dataset(path: Path) -> Dataset:
     )  # fmt: skip
 
 
-def _musubi(path: Path, parsed: Table) -> list[_Part]:
+def _musubi(path: Path, parsed: Table, own: OwnInputs) -> list[_Part]:
     _check_keys(path, "", parsed, {"general", "datasets"})
     general = _checked(path, "[general] ", parsed.get("general", {}), SHARED)
     parts: list[_Part] = []
@@ -144,12 +145,12 @@ def _musubi(path: Path, parsed: Table) -> list[_Part]:
             rule=None if stills else _rule(path, place, given),
             batch=whole("batch_size", given["batch_size"], 1, 10_000) if "batch_size" in given else None,
         )
-        part = _part(path, Path(given[sources[0]]), given, asked, control=given.get("control_directory"))
+        part = _part(path, Path(given[sources[0]]), given, asked, own, given.get("control_directory"))
         parts.append(replace(part, notes=(*part.notes, *notes)))
     return parts
 
 
-def _pipe(path: Path, parsed: Table) -> list[_Part]:
+def _pipe(path: Path, parsed: Table, own: OwnInputs) -> list[_Part]:
     _check_keys(path, "", parsed, PIPE_GENERAL | {"directory"})
     general = {key: value for key, value in parsed.items() if key != "directory"}
     parts: list[_Part] = []
@@ -165,16 +166,16 @@ def _pipe(path: Path, parsed: Table) -> list[_Part]:
             one_size=not given.get("enable_ar_bucket", False),
             frames=tuple(number for number in given.get("frame_buckets", ()) if number > 1) or None,
         )
-        parts.append(_part(path, Path(given["path"]), given, asked, control=given.get("control_path")))
+        parts.append(_part(path, Path(given["path"]), given, asked, own, given.get("control_path")))
     return parts
 
 
-def _part(file: Path, place: Path, given: Table, asked: DatasetSettings, *, control: str | None) -> _Part:
+def _part(file: Path, place: Path, given: Table, asked: DatasetSettings, own: OwnInputs, control: str | None) -> _Part:
     found = file.parent / place
     if not found.exists():
         raise missing(found)
     text = str(given.get("caption_extension", ".txt"))
-    dataset = folder_dataset(found, text=text) if found.is_dir() else table_dataset(found)
+    dataset = folder_dataset(found, text=text, own=own) if found.is_dir() else table_dataset(found, own)
     if control is not None:
         dataset = with_sources(dataset, file.parent / control)
     repeats = whole("num_repeats", given.get("num_repeats", 1), 1, 100_000)
