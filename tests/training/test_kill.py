@@ -12,15 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from kinoform.errors import UsageError
 from kinoform.mini.training.transformer_stage import TransformerStage
-from kinoform.training.checkpoint import held
+from kinoform.training.checkpoint import held, latest
 from kinoform.training.distributed import spawn
 from kinoform.training.loop import train
-from kinoform.training.optimizer import OptimizerSpec, Schedule, no_matrix
+from kinoform.training.optimizer import CosineSchedule, OptimizerSpec, Schedule, no_matrix
+from kinoform.training.precision import StochasticRounding
 from kinoform.training.stage import RunOptions, TrainingSpec
+from tests.support.narrowing import some
 from tests.training import tiny_stage
+from tests.training.test_precision import PartlyStage
 from tests.training.test_stages import tiny_plan, untrained
 
 KILLS = 10
@@ -90,6 +94,30 @@ def test_killed_at_ten_random_moments_the_losses_are_bit_equal(tmp_path: Path, s
         assert os.waitpid(forked(lambda folder=folder: train(stage, folder, SPEC, OPTIONS)), 0)[1] == 0
     assert [entry["step"] for entry in lines(victim)] == list(range(SPEC.schedule.total))
     assert lines(victim) == lines(peaceful)
+
+
+def test_killed_inside_saves_too_masters_and_accumulation_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the time is spent in saves. Batches of several sizes, a frozen base, bfloat16 rounded at random."""
+    kills = int(os.environ.get("KINOFORM_KILLS", "20"))
+    monkeypatch.setattr(os, "fsync", lambda handle: time.sleep(0.002))
+    schedule = CosineSchedule(warmup=5, total=3 * kills + 10)
+    spec = replace(SPEC, schedule=schedule, accumulate=2, rounding=StochasticRounding())
+    options = replace(OPTIONS, save_every=2)
+    victim, peaceful, chance = tmp_path / "victim", tmp_path / "peaceful", random.Random(11)
+    train(PartlyStage(), peaceful, spec, options)  # here, so that the copies have all modules that it imports
+    for aim in range(0, 3 * kills, 3):
+        child = forked(lambda: train(PartlyStage(), victim, spec, options))
+        wait_for_lines(child, victim, aim)
+        time.sleep(chance.uniform(0, 0.02))
+        kill(child)
+    train(PartlyStage(), victim, spec, options)
+    assert [entry["step"] for entry in lines(victim)] == list(range(schedule.total))
+    assert lines(victim) == lines(peaceful)
+    states = [latest(folder / "checkpoints") for folder in (victim, peaceful)]
+    ours, theirs = (some(state).state["learner"]["model"] for state in states)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_team_killed_at_a_random_moment_says_the_same_losses(tmp_path: Path) -> None:
