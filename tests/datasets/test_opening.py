@@ -92,8 +92,8 @@ def test_captions_may_have_several_lines_and_every_letter(clips: Path) -> None:
 def test_texts_without_a_clip_are_said(clips: Path) -> None:
     (clips / "c.avi").write_bytes(b"RIFF")
     (clips / "c.txt").write_text("a video of a kind that is not read")
-    (note,) = open_dataset(clips).notes
-    assert "c.txt" in note and ".mp4" in note
+    unread, alone = open_dataset(clips).notes
+    assert "c.avi" in unread and ".mp4" in unread and "c.txt" in alone
 
 
 @pytest.mark.parametrize(

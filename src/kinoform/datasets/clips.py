@@ -12,15 +12,12 @@ import numpy as np
 
 from kinoform.conditions.protocols import Units, VideoSize
 from kinoform.datasets.buckets import Buckets
-from kinoform.datasets.item import FIRST, LAST, Dataset, DatasetItem
+from kinoform.datasets.item import FIRST, LAST, Dataset, DatasetItem, some
 from kinoform.datasets.survey import Survey
 from kinoform.errors import UsageError
 
 MAX_BAD = 0.1
 """Share of the items that may be unreadable before a training is refused."""
-
-SHOWN = 5
-"""Names of items in a sentence."""
 
 
 @runtime_checkable
@@ -210,7 +207,7 @@ def _bad_items(dataset: Dataset, surveys: Sequence[Survey | UsageError]) -> list
         (item.name, fault) for item, fault in zip(dataset.items, surveys, strict=True) if isinstance(fault, UsageError)
     ]
     if len(bad) > MAX_BAD * len(dataset.items):
-        more = f"; also {_some([name for name, _ in bad[1:]])}" if len(bad) > 1 else ""
+        more = f"; also {some([name for name, _ in bad[1:]])}" if len(bad) > 1 else ""
         raise UsageError(
             f"{len(bad)} of {len(dataset.items)} items of {dataset.path} cannot be read: {bad[0][1]}{more}",
             code="dataset_damaged",
@@ -248,7 +245,7 @@ def _twice(readable: Iterable[tuple[DatasetItem, Survey]]) -> list[str]:
         first = seen.setdefault(survey.hashes, item.name)
         if first is not item.name:
             twice.append(f"{item.name} (as {first})")
-    return [f"of the same bytes, and counted twice: {_some(twice)}"] if twice else []
+    return [f"of the same bytes, and counted twice: {some(twice)}"] if twice else []
 
 
 def _enlarged(readable: Iterable[tuple[DatasetItem, Survey]], buckets: Buckets) -> list[str]:
@@ -260,7 +257,7 @@ def _enlarged(readable: Iterable[tuple[DatasetItem, Survey]], buckets: Buckets) 
     small = [name for name, scale in scales.items() if scale > 1]
     if not small:
         return []
-    return [f"{len(small)} items are enlarged, up to {max(scales.values()):.2g} times: {_some(small)}"]
+    return [f"{len(small)} items are enlarged, up to {max(scales.values()):.2g} times: {some(small)}"]
 
 
 def _own(item: DatasetItem, start: int, last: int) -> tuple[int, ...]:
@@ -272,8 +269,3 @@ def _own(item: DatasetItem, start: int, last: int) -> tuple[int, ...]:
 def _generator(seed: int, survey: Survey) -> np.random.Generator:
     """Return a generator for an item: by its contents, so that other items do not change what it draws."""
     return np.random.default_rng([seed, *hashlib.sha256(survey.hashes[0].encode()).digest()])
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from kinoform.datasets.item import Dataset, DatasetItem
+from kinoform.datasets.item import Dataset, DatasetItem, some
 from kinoform.datasets.own_inputs import NONE, OwnInputs, is_file
 from kinoform.errors import UsageError, nearest
 from kinoform.files import missing
@@ -18,6 +18,11 @@ from kinoform.media.paths import IMAGE_SUFFIXES
 
 MEDIA = frozenset({*IMAGE_SUFFIXES, *VIDEO, ".mov", ".m4v"})
 """Extensions of files that are taken for a video or an image."""
+
+UNREAD = frozenset(
+    {".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".jxl", ".tar"}
+)
+"""Extensions of media that are not read, which is said."""
 
 BESIDE = ("source", "mask", "reference", "first", "last")
 """Roles that a file beside a clip names before its extension: clip.mask.png, clip.reference.2.png."""
@@ -66,7 +71,9 @@ def folder_dataset(path: Path, *, text: str = ".txt", own: OwnInputs = NONE) -> 
         roles[clip].setdefault(role, []).append(file)
     captions = {clip: _caption(clip.with_name(clip.name + text), file, listed) for clip, file in targets.items()}
     items = [_item(path, clip, file, roles[clip], captions[clip]) for clip, file in targets.items()]
-    return Dataset(path=path, form="folder", items=tuple(items), notes=_alone(path, targets, text, files))
+    return Dataset(
+        path=path, form="folder", items=tuple(items), notes=(*_unread(path), *_alone(path, targets, text, files))
+    )
 
 
 def with_sources(dataset: Dataset, folder: Path) -> Dataset:
@@ -92,6 +99,12 @@ def _is_read(file: Path, names: Sequence[str]) -> bool:
     return (file.suffix.lower() in MEDIA or (found is not None and found[2] in names[len(BESIDE) :])) and file.is_file()
 
 
+def _unread(folder: Path) -> tuple[str, ...]:
+    """Say which media are of kinds that are not read."""
+    files = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.suffix.lower() in UNREAD]
+    return (f"not read: {some(files)}; videos and images are {', '.join(sorted(MEDIA))}",) if files else ()
+
+
 def _alone(folder: Path, targets: Iterable[Path], text: str, read: Iterable[Path]) -> tuple[str, ...]:
     """Say which texts, of those that are not read as something else, have no clip."""
     clips, others = set(targets), set(read)
@@ -101,8 +114,7 @@ def _alone(folder: Path, targets: Iterable[Path], text: str, read: Iterable[Path
     alone = [str(file.relative_to(folder)) for file in texts if not file.name.startswith(".")]
     if not alone:
         return ()
-    shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
-    return (f"texts without a clip beside them are left out: {shown} (clips are {', '.join(sorted(MEDIA))})",)
+    return (f"texts without a clip beside them are left out: {some(alone)}",)
 
 
 def _listed(file: Path) -> Mapping[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ ROLES = ("target", "source", "mask", "references", "first", "last", "caption")
 """Roles that a file or a text of an item can have."""
 
 FIRST, LAST = 0, -1
+
+SHOWN = 5
+"""Names of items in a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +83,9 @@ class Dataset:
         """Raise UsageError that names the items without a caption."""
         without = [item.name for item in self.items if not item.caption.strip()]
         if without:
-            shown = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
             raise UsageError(
-                f"{len(without)} of {len(self.items)} items of {self.path} have no caption: {shown}; write one for "
-                "each, in a .txt file of its name or in the column caption",
+                f"{len(without)} of {len(self.items)} items of {self.path} have no caption: {some(without)}; write "
+                "one for each, in a .txt file of its name or in the column caption",
                 code="captions_missing",
             )
 
@@ -99,3 +101,8 @@ class Dataset:
                         "takes it",
                         code="input_not_taken",
                     )
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
