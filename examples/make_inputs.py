@@ -14,7 +14,6 @@ from PIL import Image
 
 from kinoform import Video
 from kinoform.mini import Scene, coverage, parse, place, portrait, render
-from kinoform.world.palette import CYAN
 
 TARGET = Path(__file__).parent / "inputs"
 FPS = 16.0
@@ -38,7 +37,7 @@ CLIPS = {
 }
 """Captions of the clips in `clips/`, by their names."""
 
-BROWN = (115, 65, 30)
+BROWN, CYAN = (115, 65, 30), (50, 210, 225)
 CLIP = {"num_frames": 17, "height": 128, "width": 128}
 GROWN = 1.25
 """Factor by which the mask is larger than the object, so that its edge changes too."""
@@ -79,7 +78,7 @@ def make(folder: Path, *, num_frames: int, height: int, width: int) -> None:
 def in_brown(caption: str) -> Scene:
     """Stage a caption of a brown object, which the world has not: one of another colour, painted over."""
     scene = staged(caption.replace("brown", "cyan"))
-    over = tuple(brown - cyan for brown, cyan in zip(BROWN, CYAN.rgb, strict=True))
+    over = tuple(brown - cyan for brown, cyan in zip(BROWN, CYAN, strict=True))
     return replace(scene, things=tuple(replace(thing, jitter=over) for thing in scene.things))
 
 

@@ -29,10 +29,12 @@ EDITS: Floors = {
     "remove": {"edit_right": 0.7, "outside_equal": 1.0},
 }
 REFERENCE: Floors = {"reference": {"colour": 0.8, "identity": 0.5}, "other reference": {"colour": 0.8, "identity": 0.6}}
-FLOORS = {"mini:frames": FRAMES, "mini:vace": EDITS, "mini:reference": REFERENCE}
+CONTEXT: Floors = {"recolour": {"edit_right": 0.8, "outside_equal": 1.0}}
+FLOORS = {"mini:frames": FRAMES, "mini:vace": EDITS, "mini:context": CONTEXT, "mini:reference": REFERENCE}
 TASKS = {
     "mini:frames": ("known frames", "other caption"),
     "mini:vace": ("recolour", "remove"),
+    "mini:context": ("recolour",),
     "mini:reference": ("identity",),
 }
 BLIND = {"no reference": {"identity": 0.3}}

@@ -30,7 +30,7 @@ VARIANTS = (
     "bernini-1.3b",
     "bernini-a14b",
 )
-ADAPTERS = ("mini:fast", "mini:frames", "mini:vace", "mini:reference")
+ADAPTERS = ("mini:fast", "mini:frames", "mini:vace", "mini:context", "mini:reference")
 MODELS = ("mini", "mini-factorized", *ADAPTERS, *VARIANTS)
 FEW_STEP = (
     "lightx2v-4step",

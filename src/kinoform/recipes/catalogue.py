@@ -37,13 +37,13 @@ ADAPTERS = {
     "mini:fast": "kinoform.mini.adapters:fast",
     "mini:frames": "kinoform.mini.adapters:frames",
     "mini:vace": "kinoform.mini.adapters:vace",
+    "mini:context": "kinoform.mini.adapters:context",
     "mini:reference": "kinoform.mini.adapters:reference",
 }
 """Embedded models with an embedded adapter, and its recipe."""
 
 UNSHIPPED = {
     "mini-experts": "kinoform.mini.experts_recipe:mini_experts",
-    "mini:context": "kinoform.mini.adapters:context",
 }
 """Adapters that `kinoform train` makes and the package does not hold, and their recipes."""
 
