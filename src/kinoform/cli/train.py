@@ -16,7 +16,7 @@ from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.option_groups import OutputOptions, TrainingOptions
 from kinoform.cli.options import command, varied
 from kinoform.cli.progress import stages
-from kinoform.cli.train_watchers import TRACKERS, watchers
+from kinoform.cli.train_watchers import TRACKERS, sampler, watchers
 from kinoform.cli.values import recipe_named
 from kinoform.errors import UsageError, nearest
 
@@ -59,6 +59,9 @@ def train(
     tflops: Annotated[float | None, typer.Option(help="TFLOP/s of the device, by which --plan tells times.")] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Have PyTorch compile what is trained.")] = False,
     training: TrainingOptions,
+    sample_prompt: Annotated[
+        list[str] | None, typer.Option(help="For lora: samples of it; else of two captions.")
+    ] = None,
     track: Annotated[str | None, typer.Option(help=f"{', '.join(TRACKERS)}; else TensorBoard if it is there.")] = None,
     results: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
@@ -80,7 +83,7 @@ def train(
     from kinoform.training.snapshot import read_snapshot
     from kinoform.training.stage import RunOptions
 
-    load_parts = _parts_of
+    load_parts, samplers = _parts_of, ()
     if what == LORA:
         if data is None:
             raise UsageError("say what to learn: kinoform train lora clips/ --model FOLDER", code="option_missing")
@@ -92,6 +95,7 @@ def train(
             return
         pipeline, plan = clip_plan(data, named, machine_options, clips, processes)
         load_parts, address = lambda base: pipeline.parts, None
+        samplers = sampler(pipeline, plan, sample_prompt or (), training)
     else:
         if data is not None or named.model is not None:
             raise UsageError(
@@ -115,7 +119,7 @@ def train(
         options = RunOptions(
             save_every=100, sample_every=sample_every, show_progress=not console.streams(),
             on_progress=on_progress, device=machine.device, compile=compiled, snapshot=from_snapshot,
-            observers=watchers(plan, track, processes),
+            observers=(*watchers(plan, track, processes), *samplers),
         )  # fmt: skip
         result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=load_parts))
     result.save(target, recipe=address, force=results.force)

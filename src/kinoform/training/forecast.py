@@ -33,7 +33,7 @@ class BucketForecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a training will take, of each transformer; `experts` of them learn one after the other.
+    """Cost of a training, of each transformer; `experts` of them learn one after the other.
 
     `buckets` have the largest step first. `peaks` are the bytes at the worst moment of each stage on the `device`, of
     which `rate` operations a second are taken, if it is known.

@@ -17,7 +17,7 @@ PAGE_BYTES = 48_000_000
 """Bytes of samples on a page at most; those that find no place are named."""
 
 SHOWN_SKIPPED = 40
-LEVEL_BINS = 60
+LEVEL_BINS = 24
 """Points of a curve of one noise level: each needs steps enough to have samples of it."""
 
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".mp4": "video/mp4"}
@@ -131,7 +131,7 @@ def _charts(stage: StageLog) -> Iterator[str]:
 
 def _hue(index: int, count: int) -> int:
     """Return the angle of a colour: blue for little noise, red for much."""
-    return round(225 + 135 * index / max(1, count - 1)) % 360
+    return round(250 - 240 * index / max(1, count - 1))
 
 
 def _by_level(steps: Sequence[LevelStep]) -> list[Curve]:
@@ -215,7 +215,10 @@ def _samples(stage: StageLog, space: _Space) -> Iterator[str]:
     told = f"of averaged weights, by step, {len(shown)} of {len(steps)} times"
     yield f'<h3>Samples <span class="faint">{told}</span></h3>'
     yield '<div class="samples">'
+    played = {(item.step, item.name) for item in stage.samples if item.path.suffix == ".mp4"}
     for item in _newest_first(item for item in stage.samples if item.step in shown):
+        if item.path.suffix != ".mp4" and (item.step, item.name) in played:
+            continue  # the contact sheet of a video
         uri, label = space.taken(item), f"{item.step} {item.name}".strip()
         if uri is None:
             left_out.append(item.path.name)
