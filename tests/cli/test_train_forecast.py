@@ -40,6 +40,7 @@ def test_the_table_says_how_long_it_takes_where_that_is_known(kinoform: Run) -> 
         (("train", "mini", "--plan"), "options_conflict"),
         (("train", "lora", CLIPS, "--tflops", 1), "options_conflict"),
         ((*PLAN, "--tflops", 0), "value_out_of_range"),
+        ((*PLAN, "--validation", CLIPS), "validation_is_learnt"),
         ((*PLAN, "--model", "no-model"), "unknown_model"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from kinoform.datasets.asked import DatasetSettings
-    from kinoform.datasets.clips import ClipRule
+    from kinoform.datasets.clips import ClipList, ClipRule
     from kinoform.datasets.item import Dataset
     from kinoform.pipelines.pipeline import Pipeline
     from kinoform.recipe import Recipe
@@ -67,6 +69,9 @@ class ClipOptions:
     cache_float32: Annotated[
         bool, option(CLIPS, "Keep them in float32, not rounded to bfloat16.", "--cache-float32"), SETTING
     ] = False
+    validation: Annotated[
+        str | None, option(CLIPS, "Clips that are measured and not learnt: a share as 0.1, or a folder."), SETTING
+    ] = None
     rank: Annotated[int, option(LEARNING, "Rank of the LoRA."), SETTING] = 32
     alpha: Annotated[float | None, option(LEARNING, "Scale alpha / rank; else as the rank."), SETTING] = None
     learning_rate: Annotated[
@@ -218,6 +223,11 @@ def plan_of(
         dataset, surveys, rule=asked.rule(), lengths=asked.lengths(recipe.num_frames), buckets=buckets, units=units,
         fps=recipe.fps, seed=SEED,
     )  # fmt: skip
+    clips, held = held_of(
+        clips, asked.validation, lambda path: plan_of(
+            path, _opened(path, recipe, asked)[0], recipe, base, dtype, replace(asked, validation=None), processes
+        ).clips
+    )  # fmt: skip
     for note in clips.notes:
         console.note(note)
     return ClipPlan(
@@ -235,7 +245,31 @@ def plan_of(
         dialect=lora_format(asked.lora_format),
         known=(0,) if FRAMES in inputs else (),
         cache=asked.cache_of(data),
+        held=held,
     )
+
+
+def held_of(
+    clips: ClipList, validation: str | None, choose: Callable[[Path], ClipList]
+) -> tuple[ClipList, ClipList | None]:
+    """Return the clips that are learnt, and those that are only measured: a share of them, or those of a folder.
+
+    Raises UsageError for a share that cannot be, and for clips that are both.
+    """
+    from kinoform.datasets.held_out import held_out
+
+    if validation is None:
+        return clips, None
+    if re.fullmatch(r"\d*\.?\d+", validation):
+        return held_out(clips, float(validation), SEED)
+    held = choose(Path(validation).expanduser())
+    keys = {clip.key for clip in clips.clips}
+    if both := [clip.name for clip in held.clips if clip.key in keys]:
+        raise UsageError(
+            f"{both[0]} of {validation} is learnt too, so its loss would say nothing; take it out of one of both",
+            code="validation_is_learnt",
+        )
+    return clips, held
 
 
 def spec_of(asked: ClipOptions, clips: int, width: int) -> TrainingSpec:

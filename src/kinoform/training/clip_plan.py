@@ -34,6 +34,10 @@ from kinoform.training.plan import TrainingRun
 from kinoform.training.saving import Probe, save_checked
 from kinoform.training.stage import TrainingSpec
 from kinoform.training.tuning_stage import TuningSpec
+from kinoform.training.validation import ValidationLog
+
+MOST_HELD, VALIDATIONS = 16, 20
+"""Held-out clips that are measured, and how often in a training."""
 
 OnStage = Callable[[str, int, int], None]
 
@@ -44,7 +48,8 @@ class ClipPlan(TuningSpec):
 
     `known` are frames of each clip that the model is given as images, where an item has none of its own. What is
     encoded is kept in `cache`, or in memory. The file is written in `dialect`. A prompt that is dropped is empty: what
-    the recipe has as negative prompt would learn what the clips show, and take it away again.
+    the recipe has as negative prompt would learn what the clips show, and take it away again. `held` are clips that
+    nothing learns, whose loss is told on the way.
     """
 
     base: str
@@ -54,6 +59,7 @@ class ClipPlan(TuningSpec):
     dialect: LoRADialect
     known: tuple[int, ...] = ()
     cache: CacheSettings | None = None
+    held: ClipList | None = None
 
     output_name: ClassVar[str] = "lora.safetensors"
 
@@ -89,8 +95,12 @@ class ClipPlan(TuningSpec):
         parts = repeated(run.load_parts(self.base), len(self.recipe.transformers))
         plan = self.without_words
         with held(run.folder):
-            examples = plan.examples(parts, run.options.device, run.options.on_progress or _silent)
-            tuned = tune(plan, plan.training, parts, examples, run.folder / "lora", run.options, run.processes)
+            on_stage = run.options.on_progress or _silent
+            examples, validation = plan.examples(parts, run.options.device, on_stage), ()
+            if plan.held is not None:
+                validation = (plan.validation(plan.held, parts, run.options.device, on_stage),)
+            options = replace(run.options, observers=(*run.options.observers, *validation))
+            tuned = tune(plan, plan.training, parts, examples, run.folder / "lora", options, run.processes)
         first = examples.draw(0, slice(0, 1))[0]
         return TrainedLoRA(
             plan=plan,
@@ -119,6 +129,13 @@ class ClipPlan(TuningSpec):
         order = BatchOrder(clips=tuple(encoded), batch=self.batch, units=units, seed=self.seed)
         prompts = [self.recipe.negative_prompt, *(example.prompt for example in encoded.values())]
         return ClipExamples(order=order, encoded=encoded, text=text_rows(parts, prompts, device))
+
+    def validation(self, held: ClipList, parts: Parts, device: torch.device, on_stage: OnStage) -> ValidationLog:
+        """Encode clips that are not learnt, and return who tells their loss."""
+        clips = ClipList(clips=held.clips[:MOST_HELD], notes=())
+        examples = replace(self, clips=clips, held=None).examples(parts, device, on_stage)
+        there = [examples.encoded[clip] for clip in examples.order.clips]
+        return ValidationLog(there, examples.rows, max(1, self.training.schedule.total // VALIDATIONS))
 
     def filling(self, parts: Parts, settings: CacheSettings, device: torch.device) -> FillPlan:
         """Return what a cache is to hold for this training. Warns of what others encoded into its folder."""
