@@ -36,8 +36,8 @@ from kinoform.training.stage import TrainingSpec
 from kinoform.training.tuning_stage import TuningSpec
 from kinoform.training.validation import ValidationLog
 
-MOST_HELD, VALIDATIONS = 16, 20
-"""Held-out clips that are measured, and how often in a training."""
+MOST_HELD, VALIDATIONS, MIN_STEPS = 16, 20, 20
+"""Held-out clips that are measured, how often in a training, and the steps between at least."""
 
 OnStage = Callable[[str, int, int], None]
 
@@ -135,7 +135,7 @@ class ClipPlan(TuningSpec):
         clips = ClipList(clips=held.clips[:MOST_HELD], notes=())
         examples = replace(self, clips=clips, held=None).examples(parts, device, on_stage)
         there = [examples.encoded[clip] for clip in examples.order.clips]
-        return ValidationLog(there, examples.rows, max(1, self.training.schedule.total // VALIDATIONS))
+        return ValidationLog(there, examples.rows, max(MIN_STEPS, self.training.schedule.total // VALIDATIONS))
 
     def filling(self, parts: Parts, settings: CacheSettings, device: torch.device) -> FillPlan:
         """Return what a cache is to hold for this training. Warns of what others encoded into its folder."""

@@ -36,7 +36,7 @@ class Forecast:
     """Cost of a training, of each transformer; `experts` of them learn one after the other.
 
     `buckets` have the largest step first. `peaks` are the bytes at the worst moment of each stage on the `device`, of
-    which `rate` operations a second are taken, if it is known.
+    which `rate` operations a second are taken, if it is known. `switched_on` are settings in words.
     """
 
     buckets: tuple[BucketForecast, ...]
@@ -45,6 +45,7 @@ class Forecast:
     dtype: torch.dtype
     device: str
     peaks: dict[str, int]
+    switched_on: tuple[str, ...]
     rate: float | None
 
     @property
@@ -75,6 +76,7 @@ class Forecast:
             ],
             "steps": self.steps, "epoch": self.epoch, "experts": self.experts, "device": self.device,
             "dtype": str(self.dtype).removeprefix("torch."), "peaks": self.peaks, "flops_per_second": self.rate,
+            "switched_on": list(self.switched_on),
         }  # fmt: skip
 
     def lines(self) -> Iterator[str]:
@@ -99,9 +101,10 @@ class Forecast:
         )
         for stage, peak in self.peaks.items():
             yield f"peak, {stage:<12}{peak / GIB:.3g} GiB on {self.device}"
+        yield f"switched on       {', '.join(self.switched_on)}"
         yield (
-            f"switched on       activations are kept; run again block by block they would be "
-            f"{cost.recomputed / GIB:.3g} GiB, and a step {_tera(cost.flops_recomputed)} TFLOP"
+            f"could be          blocks run again in the backward: activations {cost.recomputed / GIB:.3g} GiB, and a "
+            f"step {_tera(cost.flops_recomputed)} TFLOP"
         )
         yield f"steps             {self.steps}, {self.epoch} an epoch: {self.steps / self.epoch:.3g} epochs"
         if self.rate is None:
@@ -133,8 +136,20 @@ def forecast(plan: ClipPlan, *, device: str, rate: float | None = None) -> Forec
         dtype=plan.precision,
         device=device,
         peaks=_peaks(plan, buckets, device),
+        switched_on=tuple(_switched_on(plan)),
         rate=rate,
     )
+
+
+def _switched_on(plan: ClipPlan) -> Iterator[str]:
+    """Yield what a training does for memory and time, and what it does not."""
+    if plan.cache is None:
+        yield "encoded clips are kept in memory"
+    else:
+        yield f"encoded clips are kept in {plan.cache.folder} in {str(plan.cache.dtype).removeprefix('torch.')}"
+    yield "activations are kept"
+    if plan.held is not None:
+        yield f"{len(plan.held.clips)} clips are held out and measured"
 
 
 def _tera(flops: int) -> str:
