@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kinoform.training.clip_cache import CacheSettings
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.forecast import Forecast
+    from kinoform.training.keeping import KeptWords
     from kinoform.training.stage import TrainingSpec
 
 CLIPS, LEARNING = "Clips", "Learning"
@@ -79,6 +80,11 @@ class ClipOptions:
     ] = None
     training_steps: Annotated[int | None, option(LEARNING, "Steps; else by the number of clips."), SETTING] = None
     caption_dropout: Annotated[float, option(LEARNING, "Share of the prompts that are left out."), SETTING] = 0.1
+    keep: Annotated[
+        str | None,
+        option(LEARNING, "brown=red,green: what captions with red or green for brown show stays as it was."),
+        SETTING,
+    ] = None
     lora_format: Annotated[str, option(LEARNING, "comfy, diffusers or kohya.", complete=one_of(FORMATS)), SETTING] = (
         "comfy"
     )
@@ -93,6 +99,15 @@ class ClipOptions:
             return None
         folder = self.cache or cache_beside(data)
         return CacheSettings(folder=folder, dtype=torch.float32 if self.cache_float32 else torch.bfloat16)
+
+    def kept(self) -> KeptWords | None:
+        """Return the words that keep their meaning. Raises UsageError for text that names none."""
+        if self.keep is None:
+            return None
+        from kinoform.training.keeping import KeptWords
+
+        word, _, others = self.keep.partition("=")
+        return KeptWords(word=word.strip(), others=tuple(other.strip() for other in others.split(",") if other.strip()))
 
     def check(self) -> None:
         """Raise UsageError for numbers out of range, and for options that exclude each other."""
@@ -223,6 +238,9 @@ def plan_of(
         dataset, surveys, rule=asked.rule(), lengths=asked.lengths(recipe.num_frames), buckets=buckets, units=units,
         fps=recipe.fps, seed=SEED,
     )  # fmt: skip
+    kept = asked.kept()
+    if kept is not None:
+        kept.check(clip.item.caption for clip in clips.clips)
     clips, held = held_of(
         clips, asked.validation, lambda path: plan_of(
             path, _opened(path, recipe, asked)[0], recipe, base, dtype, replace(asked, validation=None), processes
@@ -246,6 +264,7 @@ def plan_of(
         known=(0,) if FRAMES in inputs else (),
         cache=asked.cache_of(data),
         held=held,
+        keep=kept,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,14 +103,18 @@ class ModelEncoders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptsOf:
-    """Prompts of cached clips, behind the words that stand before them, and `others`; see `FillPlan`."""
+    """Prompts of cached clips, behind the words that stand before them, and `others`; see `FillPlan`.
+
+    `also` adds to those of the clips.
+    """
 
     clips: tuple[Clip, ...]
     others: tuple[str, ...] = ()
+    also: Callable[[Iterable[str]], list[str]] = list
 
     def __call__(self, cache: ExampleCache) -> list[str]:
         told = (prompt_of(clip, cache.prefix(clip.key)) for clip in self.clips if cache.has(clip.key))
-        return list(dict.fromkeys((*self.others, *told)))
+        return list(dict.fromkeys((*self.others, *self.also(told))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

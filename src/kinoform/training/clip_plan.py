@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from kinoform.training.cache.fill import FillPlan, fill
 from kinoform.training.checkpoint import held
 from kinoform.training.clip_cache import CachedClips, CachedText, CacheSettings, ModelEncoders, PromptsOf, opened_cache
 from kinoform.training.clip_examples import ClipEncoder, ClipExamples, example_of, text_rows
-from kinoform.training.examples import Example
+from kinoform.training.examples import Example, Examples
+from kinoform.training.keeping import KeepingExamples, KeptWords
 from kinoform.training.plan import TrainingRun
 from kinoform.training.saving import Probe, save_checked
 from kinoform.training.stage import TrainingSpec
@@ -49,7 +50,8 @@ class ClipPlan(TuningSpec):
     `known` are frames of each clip that the model is given as images, where an item has none of its own. What is
     encoded is kept in `cache`, or in memory. The file is written in `dialect`. A prompt that is dropped is empty: what
     the recipe has as negative prompt would learn what the clips show, and take it away again. `held` are clips that
-    nothing learns, whose loss is told on the way.
+    nothing learns, whose loss is told on the way. `keep` are words that keep their meaning; each batch is twice as
+    large with them.
     """
 
     base: str
@@ -60,6 +62,7 @@ class ClipPlan(TuningSpec):
     known: tuple[int, ...] = ()
     cache: CacheSettings | None = None
     held: ClipList | None = None
+    keep: KeptWords | None = None
 
     output_name: ClassVar[str] = "lora.safetensors"
 
@@ -73,7 +76,14 @@ class ClipPlan(TuningSpec):
         """See `TuningSpec`; of the clips their digest stands for all."""
         own = {item.name: getattr(self, item.name) for item in fields(TuningSpec) if item.name != "recipe"}
         rounded = None if self.cache is None or self.cache.dtype == torch.float32 else self.cache.dtype
-        return {**own, "clips": self.clips.digest, "batch": self.batch, "known": self.known, "rounded": rounded}
+        return {
+            **own,
+            "clips": self.clips.digest,
+            "batch": self.batch,
+            "known": self.known,
+            "rounded": rounded,
+            "keep": self.keep,
+        }
 
     @property
     def without_words(self) -> ClipPlan:
@@ -100,7 +110,10 @@ class ClipPlan(TuningSpec):
             if plan.held is not None:
                 validation = (plan.validation(plan.held, parts, run.options.device, on_stage),)
             options = replace(run.options, observers=(*run.options.observers, *validation))
-            tuned = tune(plan, plan.training, parts, examples, run.folder / "lora", options, run.processes)
+            learnt: Examples = examples
+            if plan.keep is not None:
+                learnt = KeepingExamples(examples=examples, kept=plan.keep, seed=plan.seed)
+            tuned = tune(plan, plan.training, parts, learnt, run.folder / "lora", options, run.processes)
         first = examples.draw(0, slice(0, 1))[0]
         return TrainedLoRA(
             plan=plan,
@@ -127,7 +140,7 @@ class ClipPlan(TuningSpec):
         encoded = self._encoded(PartEncoders(parts, device, torch.float32), on_stage)
         release_memory()
         order = BatchOrder(clips=tuple(encoded), batch=self.batch, units=units, seed=self.seed)
-        prompts = [self.recipe.negative_prompt, *(example.prompt for example in encoded.values())]
+        prompts = [self.recipe.negative_prompt, *self._captions(example.prompt for example in encoded.values())]
         return ClipExamples(order=order, encoded=encoded, text=text_rows(parts, prompts, device))
 
     def validation(self, held: ClipList, parts: Parts, device: torch.device, on_stage: OnStage) -> ValidationLog:
@@ -146,10 +159,15 @@ class ClipPlan(TuningSpec):
         return FillPlan(
             cache=cache,
             clips=clips,
-            prompts=PromptsOf(clips=clips, others=(self.recipe.negative_prompt,)),
+            prompts=PromptsOf(clips=clips, others=(self.recipe.negative_prompt,), also=self._captions),
             encoders=partial(ModelEncoders, parts, conditioners, self.known, device),
             most_bad=int(MAX_BAD * len(clips)),
         )
+
+    def _captions(self, prompts: Iterable[str]) -> list[str]:
+        """Return prompts, and those that they become with words that keep their meaning."""
+        own = list(prompts)
+        return own if self.keep is None else [*own, *self.keep.captions(own)]
 
     def _encoded(self, encoders: PartEncoders, on_stage: OnStage) -> dict[Clip, Example]:
         """Encode the clips; those that cannot be read are left out with a warning, as long as they are few."""

@@ -21,7 +21,8 @@ class Example:
     """A sample in the form that the stage mixes with noise.
 
     `latents` are those of the video, `condition` what the conditioners make of the inputs, of this sample alone;
-    `base_prompt` is that of `Sample`. `name` is what messages call it.
+    `base_prompt` is that of `Sample`; where it is `kept`, what the model said of it before is learnt. `name` is what
+    messages call it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Example:
     latents: Float[Tensor, "c f h w"] = field(repr=False)
     condition: ConditionerOutput = field(repr=False)
     base_prompt: str | None = None
+    kept: bool = False
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import functional_call
 
@@ -87,7 +87,10 @@ def levels_of(plan: TuningSpec, expert: int) -> Levels:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleGroup:
-    """Samples of a batch whose inputs have the same shapes; `share` is their part of the batch."""
+    """Samples of a batch whose inputs have the same shapes; `share` is their part of the batch.
+
+    Of those that are `kept` what the model said before is learnt.
+    """
 
     x: Latents
     sigma: Float[Tensor, " b"]
@@ -96,6 +99,7 @@ class SampleGroup:
     target: Velocity
     weight: Float[Tensor, "b 1 1 1 1"]
     share: float
+    kept: Bool[Tensor, " b"]
 
 
 class AdapterStage:
@@ -220,6 +224,7 @@ class AdapterStage:
             target=target,
             weight=weight,
             share=len(samples) / batch,
+            kept=torch.tensor([item.kept for item in examples]),
         )
 
     def _base_velocity(self, x: Latents, sigma: Float[Tensor, " b"], prompts: list[str]) -> Velocity:
@@ -227,9 +232,18 @@ class AdapterStage:
         return predict_velocity(self._base, x, sigma, Conditions(context={"text": self._examples.rows(prompts)}))
 
     def _loss(self, group: SampleGroup, rounded: dict[str, Tensor]) -> tuple[Float[Tensor, ""], Float[Tensor, " b"]]:
-        velocity = functional_call(self._model, rounded, (group.x, group.sigma, group.condition.conditions(group.rows)))
-        squared = (velocity.float() - group.target).square()
+        given = (group.x, group.sigma, group.condition.conditions(group.rows))
+        velocity, target = functional_call(self._model, rounded, given), group.target
+        if bool(group.kept.any()):
+            before = functional_call(self._model, _unchanged(rounded), given).detach().float()
+            target = torch.where(group.kept[:, None, None, None, None], before, target)
+        squared = (velocity.float() - target).square()
         return (group.weight * squared).mean(), squared.detach().flatten(1).mean(1)
+
+
+def _unchanged(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parameters with every low-rank change at nothing, as before the first step."""
+    return {name: torch.zeros_like(value) if name.endswith(".up") else value for name, value in parameters.items()}
 
 
 class _Mixed(NamedTuple):
