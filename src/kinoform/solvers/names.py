@@ -71,17 +71,22 @@ def name_of(value: Solver | LevelGrid | Sampler | Guidance) -> str:
     return _name_alone(value)
 
 
-def _name_alone(value: object) -> str:
-    """Return the name of a value without that of the rule inside."""
-    for name, known in {**LEVEL_GRIDS, **SAMPLERS, **GUIDANCE}.items():
+def name_in(value: object, table: Mapping[str, object]) -> str:
+    """Return the name of a value in a table, without that of the rule inside: that with the fewest options."""
+    names: list[tuple[int, str]] = []
+    for name, known in table.items():
         if type(value) is type(known) and is_dataclass(value):
             values = {item.name: getattr(value, item.name) for item in fields(value) if item.name != "rule"}
             changes = {option: own for option, own in values.items() if own != getattr(known, option)}
             if changes.keys() & STRUCTURE:
                 continue
             written = ", ".join(f"{option}={_written(own)}" for option, own in changes.items())
-            return f"{name}({written})" if written else name
-    return repr(value)
+            names.append((len(changes), f"{name}({written})" if written else name))
+    return min(names, key=lambda item: item[0], default=(0, repr(value)))[1]
+
+
+def _name_alone(value: object) -> str:
+    return name_in(value, {**LEVEL_GRIDS, **SAMPLERS, **GUIDANCE})
 
 
 def solver_of(name: str) -> Solver:
@@ -89,17 +94,17 @@ def solver_of(name: str) -> Solver:
 
     Raises UsageError for an unknown name, and for an option that the solver has not or that is of another kind.
     """
-    return _named(name, "solver", SOLVERS, "unipc(order=3)")
+    return value_named(name, "solver", SOLVERS, "unipc(order=3)")
 
 
 def levels_of(name: str) -> LevelGrid:
     """Return the grid of levels of a name, also that of a solver's; read and refused as by `solver_of`."""
-    return _named(name, "grid of levels", LEVEL_GRIDS, "warped(entries=(1000, 750, 500, 250))")
+    return value_named(name, "grid of levels", LEVEL_GRIDS, "warped(entries=(1000, 750, 500, 250))")
 
 
 def sampler_of(name: str) -> Sampler:
     """Return the sampler of a name; read and refused as by `solver_of`."""
-    return _named(name, "sampler", SAMPLERS, "flow-edit(averages=2)")
+    return value_named(name, "sampler", SAMPLERS, "flow-edit(averages=2)")
 
 
 def guidance_of(name: str) -> Guidance:
@@ -109,9 +114,9 @@ def guidance_of(name: str) -> Guidance:
     """
     first, *others = re.split(r"\+(?=[a-z])", name)
     example = "interval(low=0.2, high=0.9)" if first.startswith("interval") else "apg:eta=0.5+rescale:share=0.7"
-    rule = _named(first, "guidance rule", GUIDANCE, example)
+    rule = value_named(first, "guidance rule", GUIDANCE, example)
     for piece in others:
-        outside = _named(piece, "guidance rule", GUIDANCE, example)
+        outside = value_named(piece, "guidance rule", GUIDANCE, example)
         if not isinstance(outside, Around) or not isinstance(rule, CombiningRule):
             raise _conflict(piece, name)
         try:
@@ -130,11 +135,16 @@ def _conflict(piece: str, name: str) -> UsageError:
     )
 
 
-def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
+def value_named(name: str, what: str, table: Mapping[str, T], example: str, *, owner: str = "a recipe") -> T:
+    """Return the value of a name in a table, with the options that follow it: `name`, `name:a=1` or `name(a=1)`.
+
+    The text is not trusted: only literals are read from it. An option whose default is None takes a number. Raises
+    UsageError for an unknown name, and for an option that the value has not or that is of another kind.
+    """
     match = re.fullmatch(r"([^():]*)(?:\((.*)\)|:(.*))?", name, re.DOTALL)
     known = table.get(match[1]) if match else None
     if match is None or known is None:
-        own = f"; a {what} of your own is an argument of a recipe ({what.replace(' ', '_')}=)" if ":" in name else ""
+        own = f"; a {what} of your own is an argument of {owner} ({what.replace(' ', '_')}=)" if ":" in name else ""
         raise UsageError(
             f"no {what} {name[:MAX_LENGTH]!r}; {nearest(name[:MAX_LENGTH], table)}{own}",
             code="unknown_solver" if table is SOLVERS else "unknown_name",
@@ -151,8 +161,9 @@ def _named(name: str, what: str, table: Mapping[str, T], example: str) -> T:
         if item.name not in STRUCTURE
     }
     for option, value in changes.items():
-        if isinstance(options.get(option), float) and type(value) is int:
-            changes[option] = float(value)
+        number = isinstance(options.get(option), float) or (option in options and options[option] is None)
+        if number and type(value) in (int, float):
+            changes[option] = float(cast("float", value))
         elif isinstance(options.get(option), float) and isinstance(value, tuple):
             changes[option] = tuple(
                 map(plain, cast("tuple[object, ...]", value))

@@ -1,0 +1,62 @@
+"""Names of noise levels, weightings and dropouts, as options and files of settings write them."""
+
+import re
+
+from kinoform.solvers.names import name_in, value_named
+from kinoform.training.dropout import Dropout
+from kinoform.training.levels import (
+    GridLevels,
+    InvertibleLevels,
+    LevelRange,
+    Levels,
+    LevelSampling,
+    LogitNormalLevels,
+    ModeLevels,
+)
+from kinoform.training.weighting import Bell, CosMap, MinSNR, SigmaSqrt, Weighting
+
+LEVELS: dict[str, InvertibleLevels] = {
+    "shifted": LevelSampling(), "uniform": LevelSampling(shift=1.0), "logit-normal": LogitNormalLevels(),
+    "mode": ModeLevels(), "grid": GridLevels(),
+}  # fmt: skip
+WEIGHTINGS: dict[str, Weighting] = {
+    "min-snr": MinSNR(), "bell": Bell(), "sigma-sqrt": SigmaSqrt(), "cosmap": CosMap(),
+}  # fmt: skip
+
+NO_WEIGHTING = "none"
+
+PLAN = "a training plan"
+
+
+def noise_levels_of(name: str) -> InvertibleLevels:
+    """Return the noise levels of a name such as `logit-normal:mean=0,std=1`; see `solvers.names.value_named`."""
+    return value_named(name, "distribution of noise levels", LEVELS, "logit-normal:mean=0,std=1", owner=PLAN)
+
+
+def weighting_of(name: str) -> Weighting | None:
+    """Return the weighting of a name such as `min-snr:gamma=5`, None for `none`; see `solvers.names.value_named`."""
+    if name == NO_WEIGHTING:
+        return None
+    return value_named(name, "weighting", WEIGHTINGS, "min-snr:gamma=5", owner=PLAN)
+
+
+def dropout_of(text: str) -> Dropout:
+    """Return the shares of a text such as `caption=0.1,first=0.2`; a number alone is the caption's.
+
+    Raises UsageError for an unknown part and for a share that is none.
+    """
+    if re.fullmatch(r"\d*\.?\d+", text.strip()):
+        text = f"caption={text}"
+    return value_named(f"dropout:{text}", "dropout", {"dropout": Dropout()}, "caption=0.1,first=0.2", owner=PLAN)
+
+
+def levels_name(levels: Levels) -> str:
+    """Return a name to be read again, behind it the range of timesteps: `shifted(shift=3.0) at 875-1000`."""
+    if isinstance(levels, LevelRange):
+        return f"{name_in(levels.sampling, LEVELS)} at {1000 * levels.low:.4g}-{1000 * levels.high:.4g}"
+    return name_in(levels, LEVELS)
+
+
+def weighting_name(weighting: Weighting | None) -> str:
+    """Return a name to be read again."""
+    return NO_WEIGHTING if weighting is None else name_in(weighting, WEIGHTINGS)
