@@ -13,10 +13,10 @@ from kinoform.cli.commands import loaded
 
 NAMES = {entry.name for entry in COMMANDS}
 SOURCE = Path(__file__).parents[2] / "src" / "kinoform"
-STYLE = {"style.py", "page.py"}
+STYLE = {"style.py", "page.py", "run_page.py"}
 """Files whose dashes are those of CSS."""
 
-FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+|(?<![\w-])-o\b")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+|(?<![\w-])-o\b")
 COMMAND = re.compile(r"(?:run|with:|it:|first:|`)\s*kinoform ([a-z]+)")
 FOREIGN = re.compile(r"pip install.*")
 """A mark from which on the words are those of another program."""

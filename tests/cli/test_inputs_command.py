@@ -105,7 +105,7 @@ def test_a_video_finds_what_it_was_made_from(kinoform: Run, source: Path, mask: 
         (
             ["--image", "mask.png"],
             "input_not_taken",
-            "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
+            "mini:frames, mini:context, i2v-14b-480p, i2v-14b-720p, flf2v-14b",
         ),
         (["--reference", "mask.png"], "input_not_taken", "vace-14b"),
         (["--video", "nothing.mp4"], "file_missing", "nothing.mp4"),

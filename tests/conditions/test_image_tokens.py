@@ -157,5 +157,5 @@ def test_images_are_missed_before_anything_is_loaded(pipe: Pipeline) -> None:
 
 def test_a_model_without_the_door_names_those_that_have_it(tmp_path: Path) -> None:
     plain = tiny_pipeline(write_tiny_folder(tmp_path / "model"))
-    with refused("input_not_taken", "mini:frames, i2v-14b-480p"):
+    with refused("input_not_taken", "mini:frames, mini:context, i2v-14b-480p"):
         plain.request("a red ball", seed=1, inputs=SHOWN)

@@ -1,18 +1,12 @@
-"""Weightings against their formulas, dropout of inputs, and the names of both and of noise levels."""
+"""Weightings against their formulas, and the names of these and of noise levels."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
-from kinoform.media.types import InputImage, InputVideo, Mask
-from kinoform.training.dropout import Dropout, without
 from kinoform.training.levels import GridLevels, LevelSampling, LogitNormalLevels, ModeLevels
 from kinoform.training.names import (
-    dropout_of,
     levels_name,
     noise_levels_of,
     weighting_name,
@@ -22,21 +16,6 @@ from kinoform.training.weighting import Bell, CosMap, MinSNR, SigmaSqrt, Weighti
 from tests.support.refusals import refused
 
 EVEN = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
-IMAGE = InputImage(pixels=np.zeros((4, 4, 3), np.uint8))
-GIVEN = Inputs(
-    {
-        FRAMES: {0: IMAGE, -1: IMAGE},
-        VIDEO: InputVideo(frames=np.zeros((5, 4, 4, 3), np.uint8)),
-        MASK: Mask(values=np.full((1, 4, 4), 255, np.uint8)),
-        REFERENCE_IMAGES: (IMAGE, IMAGE),
-    }
-)
-PARTS = frozenset({"first", "last", "source", "mask", "reference 0", "reference 1"})
-
-
-def left(inputs: Inputs) -> tuple[list[int], bool, bool, int]:
-    shown = inputs[VIDEO] is not None, inputs[MASK] is not None
-    return [*inputs[FRAMES]], *shown, len(inputs[REFERENCE_IMAGES])
 
 
 @pytest.mark.parametrize("weighting", [MinSNR(), MinSNR(gamma=1.0), CosMap()])
@@ -66,44 +45,6 @@ def test_sigma_sqrt_is_bounded() -> None:
     assert SigmaSqrt().weight(torch.tensor([0.5, 1e-6])).tolist() == pytest.approx([4, 1e6])
 
 
-def test_a_mask_goes_with_its_video_and_references_go_one_by_one() -> None:
-    assert left(without(GIVEN, frozenset())) == ([0, -1], True, True, 2)
-    assert left(without(GIVEN, frozenset({"source"}))) == ([0, -1], False, False, 2)
-    assert left(without(GIVEN, frozenset({"mask", "first"}))) == ([-1], True, False, 2)
-    assert left(without(GIVEN, frozenset({"reference 0"}))) == ([0, -1], True, True, 1)
-    assert left(without(GIVEN, PARTS)) == ([], False, False, 0)
-    with refused("unknown_name", "'sound'"):
-        without(GIVEN, frozenset({"sound"}))
-
-
-def test_each_input_is_lost_as_often_as_its_share_says_by_itself() -> None:
-    dropout, generator = Dropout(first=0.25, reference=0.5, everything=0.1), torch.Generator().manual_seed(1)
-    kept = [left(dropout.draw(GIVEN, generator)) for _ in range(4000)]
-    nothing = sum(item == ([], False, False, 0) for item in kept)
-    assert nothing / 4000 == pytest.approx(0.1, abs=0.02)
-    assert sum(0 not in item[0] for item in kept) / 4000 == pytest.approx(0.1 + 0.9 * 0.25, abs=0.02)
-    assert sum(item[3] for item in kept) / 4000 == pytest.approx(0.9, abs=0.04)
-
-
-def test_one_more_share_moves_no_other_draw() -> None:
-    few, more = (
-        [left(dropout.draw(GIVEN, generator))[0] for _ in range(50)]
-        for dropout, generator in (
-            (Dropout(first=0.5), torch.Generator().manual_seed(2)),
-            (Dropout(first=0.5, source=0.5), torch.Generator().manual_seed(2)),
-        )
-    )
-    assert few == more
-
-
-def test_every_set_that_is_drawn_is_one_that_a_cache_holds() -> None:
-    dropout, generator = Dropout(first=0.5, mask=1.0, reference=0.5, everything=0.2), torch.Generator().manual_seed(3)
-    variants = [left(without(GIVEN, lost)) for lost in dropout.variants(GIVEN)]
-    drawn = [left(dropout.draw(GIVEN, generator)) for _ in range(200)]
-    assert all(item in variants for item in drawn) and all(item in drawn for item in variants)
-    assert [*Dropout().variants(GIVEN)] == [frozenset()]
-
-
 @pytest.mark.parametrize(
     ("name", "levels"),
     [
@@ -125,8 +66,6 @@ def test_names_are_read_by_the_one_grammar() -> None:
     assert weighting_of("none") is None and weighting_name(None) == "none"
     assert weighting_of("min-snr:gamma=3") == MinSNR(gamma=3.0)
     assert weighting_name(MinSNR(gamma=3.0)) == "min-snr(gamma=3.0)"
-    assert dropout_of("0.1") == Dropout(caption=0.1)
-    assert dropout_of("caption=0.1,first=1") == Dropout(caption=0.1, first=1.0)
 
 
 def test_unknown_names_options_and_shares_are_refused() -> None:
@@ -134,9 +73,6 @@ def test_unknown_names_options_and_shares_are_refused() -> None:
         ("unknown_name", lambda: noise_levels_of("logitnormal")),
         ("unknown_option", lambda: noise_levels_of("mode:std=1")),
         ("unknown_name", lambda: weighting_of("snr")),
-        ("unknown_option", lambda: dropout_of("sound=0.1")),
-        ("bad_value", lambda: dropout_of("0,1,2")),
-        ("value_out_of_range", lambda: dropout_of("first=1.5")),
         ("value_out_of_range", lambda: MinSNR(gamma=math.nan)),
     ):
         with refused(code):

@@ -185,7 +185,7 @@ def test_a_folder_makes_videos_from_what_it_takes_and_refuses_the_rest(kind: str
     made = frames(fitting[kind])
     assert made.shape == (5, 32, 48, 3) and np.array_equal(made, frames(fitting[kind]))
     wrong, code, named = {
-        "t2v": (first, "input_not_taken", "mini:frames, i2v-14b-480p, i2v-14b-720p, flf2v-14b"),
+        "t2v": (first, "input_not_taken", "mini:frames, mini:context, i2v-14b-480p, i2v-14b-720p, flf2v-14b"),
         "i2v": (Inputs(), "input_missing", "frame 0"),
         "flf2v": (first, "input_missing", "0 and -1"),
         "vace": (first, "input_not_taken", "i2v-14b-480p"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.forecast import Forecast
     from kinoform.training.keeping import KeptWords
+    from kinoform.training.levels import Levels
     from kinoform.training.stage import TrainingSpec
 
 CLIPS, LEARNING = "Clips", "Learning"
@@ -85,6 +86,15 @@ class ClipOptions:
         option(LEARNING, "brown=red,green: what captions with red or green for brown show stays as it was."),
         SETTING,
     ] = None
+    levels: Annotated[
+        str, option(LEARNING, "shifted:shift=5, uniform, logit-normal:mean=0,std=1, mode or grid."), SETTING
+    ] = "shifted"
+    levels_range: Annotated[
+        str | None, option(LEARNING, "Timesteps that are learnt, such as 875-1000; experts have their own."), SETTING
+    ] = None
+    weighting: Annotated[
+        str, option(LEARNING, "Of the loss by noise level: none, min-snr:gamma=5, bell, sigma-sqrt or cosmap."), SETTING
+    ] = "none"
     lora_format: Annotated[str, option(LEARNING, "comfy, diffusers or kohya.", complete=one_of(FORMATS)), SETTING] = (
         "comfy"
     )
@@ -108,6 +118,14 @@ class ClipOptions:
 
         word, _, others = self.keep.partition("=")
         return KeptWords(word=word.strip(), others=tuple(other.strip() for other in others.split(",") if other.strip()))
+
+    def noise_levels(self) -> Levels:
+        """Return the noise levels that are learnt. Raises UsageError for a name or a range that is none."""
+        from kinoform.training.levels import level_range
+        from kinoform.training.names import noise_levels_of
+
+        levels = noise_levels_of(self.levels)
+        return levels if self.levels_range is None else levels.within(*level_range(self.levels_range))
 
     def check(self) -> None:
         """Raise UsageError for numbers out of range, and for options that exclude each other."""
@@ -226,7 +244,7 @@ def plan_of(
     from kinoform.datasets.survey import survey
     from kinoform.models.lora import LoRASpec
     from kinoform.training.clip_plan import ClipPlan
-    from kinoform.training.levels import LevelSampling
+    from kinoform.training.names import weighting_of
 
     units, inputs = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch), declared(recipe.conditioners)
     dataset.check_inputs(frozenset(inputs), recipe.name)
@@ -252,7 +270,8 @@ def plan_of(
         name="lora",
         recipe=recipe,
         lora=LoRASpec(rank=asked.rank, alpha=asked.alpha),
-        levels=LevelSampling(),
+        levels=asked.noise_levels(),
+        weighting=weighting_of(asked.weighting),
         dropout=asked.caption_dropout,
         precision=dtype,
         seed=SEED,

@@ -83,7 +83,7 @@ COMMANDS = (
     CommandEntry(
         name="train",
         panel=MODELS,
-        help="Train the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops.",
+        help="Train a LoRA from your clips, the embedded model, an adapter or your own plan; Ctrl-C saves and stops.",
     ),
     CommandEntry(
         name="cache",

@@ -65,7 +65,7 @@ def train(
     track: Annotated[str | None, typer.Option(help=f"{', '.join(TRACKERS)}; else TensorBoard if it is there.")] = None,
     results: Annotated[OutputOptions, varied(only=("force", "as_json"))],
 ) -> None:
-    """Train a LoRA from your clips, the embedded model, an adapter or a plan of your own; Ctrl-C saves and stops."""
+    """Train a LoRA from your clips, the embedded model, an adapter or your own plan; Ctrl-C saves and stops."""
     threads, processes, sample_every = training.threads, training.processes, training.sample_every
     _check(threads, processes, sample_every, tflops)
     if snapshot is not None and from_snapshot is not None:

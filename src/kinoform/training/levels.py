@@ -296,7 +296,7 @@ def _share_told(text: str, low: float, high: float) -> str:
     return (
         f"{text!r} is a range of shares, and noise levels are told as timesteps from 0 to {TIMESTEPS}: if these are "
         f"shares of {TIMESTEPS}, give {low * TIMESTEPS:.4g}-{high * TIMESTEPS:.4g}; if they are DiffSynth's "
-        f"--min_timestep_boundary and --max_timestep_boundary, which count the entries of its grid of shift "
+        f"min_timestep_boundary and max_timestep_boundary, which count the entries of its grid of shift "
         f"{INDEX_SHIFT:g} from the noisiest on, give {first:.0f}-{last:.0f}"
     )
 

@@ -1,9 +1,6 @@
-"""Names of noise levels, weightings and dropouts, as options and files of settings write them."""
-
-import re
+"""Names of noise levels and weightings, as options and files of settings write them."""
 
 from kinoform.solvers.names import name_in, value_named
-from kinoform.training.dropout import Dropout
 from kinoform.training.levels import (
     GridLevels,
     InvertibleLevels,
@@ -38,16 +35,6 @@ def weighting_of(name: str) -> Weighting | None:
     if name == NO_WEIGHTING:
         return None
     return value_named(name, "weighting", WEIGHTINGS, "min-snr:gamma=5", owner=PLAN)
-
-
-def dropout_of(text: str) -> Dropout:
-    """Return the shares of a text such as `caption=0.1,first=0.2`; a number alone is the caption's.
-
-    Raises UsageError for an unknown part and for a share that is none.
-    """
-    if re.fullmatch(r"\d*\.?\d+", text.strip()):
-        text = f"caption={text}"
-    return value_named(f"dropout:{text}", "dropout", {"dropout": Dropout()}, "caption=0.1,first=0.2", owner=PLAN)
 
 
 def levels_name(levels: Levels) -> str:

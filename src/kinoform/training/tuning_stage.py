@@ -28,6 +28,7 @@ from kinoform.training.objective import TrainableModel, predict_velocity, veloci
 from kinoform.training.observe import StepLoss
 from kinoform.training.rng import kept_randomness, step_generator
 from kinoform.training.stage import step_flops
+from kinoform.training.weighting import Weighting
 from kinoform.types import Conditions, Latents, Velocity
 
 GROUPS = ("video", "images")
@@ -48,6 +49,7 @@ class TuningSpec:
     images apart. Samples with a `base_prompt` weigh `base_weight` in the loss. `precision` is that of the matrix
     products. Where the recipe has several transformers each learns an adapter of its own at those of the
     `levels` at which it generates; it begins as the base's transformer of its number, or as the base's only one.
+    `weighting` weighs the loss by the noise level.
     """
 
     name: str
@@ -59,6 +61,7 @@ class TuningSpec:
     base_weight: float = 4.0
     seed: int = 4
     precision: torch.dtype = torch.float32
+    weighting: Weighting | None = None
 
     @property
     def deciding(self) -> dict[str, object]:
@@ -238,7 +241,10 @@ class AdapterStage:
             before = functional_call(self._model, _unchanged(rounded), given).detach().float()
             target = torch.where(group.kept[:, None, None, None, None], before, target)
         squared = (velocity.float() - target).square()
-        return (group.weight * squared).mean(), squared.detach().flatten(1).mean(1)
+        weight = group.weight
+        if self._plan.weighting is not None:
+            weight = weight * self._plan.weighting.weight(group.sigma)[:, None, None, None, None]
+        return (weight * squared).mean(), squared.detach().flatten(1).mean(1)
 
 
 def _unchanged(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
