@@ -86,7 +86,9 @@ def test_the_shift_goes_by_the_size_that_is_asked_for_not_by_the_one_that_an_ima
 
 
 def test_the_models_that_take_an_input_are_named_where_another_refuses_it() -> None:
-    of_frames = "mini:frames i2v-14b-480p i2v-14b-720p flf2v-14b i2v-a14b ti2v-5b bernini-1.3b bernini-a14b"
+    of_frames = (
+        "mini:frames mini:context i2v-14b-480p i2v-14b-720p flf2v-14b i2v-a14b ti2v-5b bernini-1.3b bernini-a14b"
+    )
     assert " ".join(takers(FRAMES)) == of_frames
     assert takers(CONTEXT_SCALE) == ("mini:vace", "vace-1.3b", "vace-14b", "vace-a14b")
     assert all(takers(item) for item in STANDARD_INPUTS)

@@ -67,6 +67,6 @@ def test_what_is_kept_is_learnt_as_it_was(share: float) -> None:
     """The velocity before is the target: at the first step, where nothing has changed, its loss is 0."""
     made = stage(short())
     (group,) = made.batch(0)[:1]
-    kept = torch.full(group.kept.shape, bool(share))
+    kept = len(group.kept) * (bool(share),)
     loss = made.loss((replace(group, kept=kept, share=1.0),))
     assert (float(loss.total) == 0.0) is bool(share)

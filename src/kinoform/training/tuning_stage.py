@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
@@ -102,7 +102,7 @@ class SampleGroup:
     target: Velocity
     weight: Float[Tensor, "b 1 1 1 1"]
     share: float
-    kept: Bool[Tensor, " b"]
+    kept: tuple[bool, ...]
 
 
 class AdapterStage:
@@ -227,7 +227,7 @@ class AdapterStage:
             target=target,
             weight=weight,
             share=len(samples) / batch,
-            kept=torch.tensor([item.kept for item in examples]),
+            kept=tuple(item.kept for item in examples),
         )
 
     def _base_velocity(self, x: Latents, sigma: Float[Tensor, " b"], prompts: list[str]) -> Velocity:
@@ -237,9 +237,10 @@ class AdapterStage:
     def _loss(self, group: SampleGroup, rounded: dict[str, Tensor]) -> tuple[Float[Tensor, ""], Float[Tensor, " b"]]:
         given = (group.x, group.sigma, group.condition.conditions(group.rows))
         velocity, target = functional_call(self._model, rounded, given), group.target
-        if bool(group.kept.any()):
+        if any(group.kept):
             before = functional_call(self._model, _unchanged(rounded), given).detach().float()
-            target = torch.where(group.kept[:, None, None, None, None], before, target)
+            kept = torch.tensor(group.kept, device=target.device)
+            target = torch.where(kept[:, None, None, None, None], before, target)
         squared = (velocity.float() - target).square()
         weight = group.weight
         if self._plan.weighting is not None:
