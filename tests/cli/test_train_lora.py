@@ -18,6 +18,7 @@ from kinoform.models.lora import adapters_of
 from kinoform.training.metrics import read_metrics
 from kinoform.training.run_log import read_run
 from kinoform.training.saving import Probe, compare
+from tests.support.expert_recipes import ADDRESS, write_experts
 
 CLIPS = Path(__file__).parents[2] / "examples" / "clips"
 SHORT = ("--training-steps", "4", "--rank", "4", "--dtype", "float32")
@@ -112,3 +113,16 @@ def test_what_cannot_be_is_refused_before_anything_is_read(
     monkeypatch.setattr("kinoform.training.clip_plan.ClipPlan.train", lambda plan, run: pytest.fail("it began"))
     assert train(kinoform, tmp_path / "run", *options).refusal == code
     assert not (tmp_path / "run").exists()
+
+
+def test_experts_learn_a_file_each_and_take_it_again(tmp_path: Path, kinoform: Any) -> None:
+    """One command, a file for each transformer at its own noise levels; files say by their names whose they are."""
+    model = write_experts(tmp_path / "experts.safetensors")
+    assert not train(kinoform, tmp_path / "run", "--model", str(model), "--recipe", ADDRESS).refusal
+    files = sorted((tmp_path / "run").glob("*.safetensors"))
+    assert [file.name for file in files] == ["lora_high_noise.safetensors", "lora_low_noise.safetensors"]
+    loras = [(file, 1.0) for file in files]
+    both = load(str(model), recipe=ADDRESS, loras=loras, device="cpu", dtype="float32").parts
+    assert [len(own) for own in both.loras] == [1, 1]
+    high, low = (read_metrics(tmp_path / "run" / f"lora-{name}" / "losses.jsonl") for name in ("high", "low"))
+    assert len(high) == len(low) == 4 and [entry.loss for entry in high] != [entry.loss for entry in low]
