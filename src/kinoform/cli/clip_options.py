@@ -237,10 +237,10 @@ def plan_of(
     from kinoform.cli.progress import stages
     from kinoform.cli.values import size_of
     from kinoform.conditions.protocols import Units, declared
-    from kinoform.conditions.standard_inputs import FRAMES
     from kinoform.conversion.lora_files import lora_format
     from kinoform.datasets.buckets import BatchSize, buckets_of
     from kinoform.datasets.clips import choose_clips
+    from kinoform.datasets.read import needed_frames
     from kinoform.datasets.survey import survey
     from kinoform.models.lora import LoRASpec
     from kinoform.training.clip_plan import ClipPlan
@@ -280,7 +280,7 @@ def plan_of(
         batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size or BATCH, processes=processes),
         training=spec_of(asked, len(clips.clips), recipe.transformers[0].dim),
         dialect=lora_format(asked.lora_format),
-        known=(0,) if FRAMES in inputs else (),
+        known=needed_frames(recipe.conditioners, clips.clips[0].size),
         cache=asked.cache_of(data),
         held=held,
         keep=kept,

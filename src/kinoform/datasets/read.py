@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from kinoform.conditions.input_kinds import ReadOptions
 from kinoform.conditions.inputs import InputField, Inputs
-from kinoform.conditions.protocols import Conditioner, declared, prefixed
+from kinoform.conditions.protocols import Conditioner, VideoSize, declared, prefixed
 from kinoform.conditions.resize import kept_part
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.datasets.clips import Clip
@@ -83,6 +83,24 @@ def _fitted(value: Any, clip: Clip) -> Any:
         grey = np.repeat(value.values[..., None], 3, axis=-1)
         return Mask(values=resized(grey, size.height, size.width)[..., 0])
     return value
+
+
+def needed_frames(conditioners: Iterable[Conditioner], video: VideoSize) -> tuple[int, ...]:
+    """Return the frames that a model must be given of every video: none, the first, or the first and the last."""
+    conditioners, blank = tuple(conditioners), InputImage(pixels=np.zeros((video.height, video.width, 3), np.uint8))
+    for known in ((), (FIRST,), (FIRST, LAST)):
+        inputs = Inputs({FRAMES: dict.fromkeys(known, blank)})
+        if not any(_lacks(conditioner, inputs, video) for conditioner in conditioners):
+            return known
+    return ()
+
+
+def _lacks(conditioner: Conditioner, inputs: Inputs, video: VideoSize) -> bool:
+    try:
+        conditioner.check(inputs, video)
+    except UsageError as fault:
+        return fault.code == "input_missing"
+    return False
 
 
 def _frames(path: Path, clip: Clip, decoder: MediaDecoder | None) -> Frames:
