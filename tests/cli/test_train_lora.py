@@ -15,9 +15,10 @@ from kinoform.cli.app import main
 from kinoform.conditions.protocols import NOTHING
 from kinoform.errors import KinoformError
 from kinoform.models.lora import adapters_of
+from kinoform.models.lora_linear import Adapter
 from kinoform.training.metrics import read_metrics
 from kinoform.training.run_log import read_run
-from kinoform.training.saving import Probe, compare
+from kinoform.training.saving import Probe, compare, compare_weights
 from tests.support.expert_recipes import ADDRESS, write_experts
 
 CLIPS = Path(__file__).parents[2] / "examples" / "clips"
@@ -92,6 +93,28 @@ def test_a_saved_file_that_says_something_else_is_noticed(tmp_path: Path) -> Non
     with pytest.raises(KinoformError) as caught:
         compare(model, other, probe, tmp_path / "lora.safetensors")
     assert caught.value.code == "saved_file_differs"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("fault", ["none", "layer", "alpha", "up"])
+def test_a_file_that_lost_some_of_it_is_noticed_however_small_it_is(
+    tmp_path: Path, dtype: torch.dtype, fault: str
+) -> None:
+    trained = {f"layer{n}": Adapter(torch.randn(2, 8), 1e-5 * torch.randn(8, 2), 2.0) for n in range(2)}
+    loaded = {name: Adapter(each.down.to(dtype), each.up.to(dtype), each.alpha) for name, each in trained.items()}
+    if fault == "layer":
+        del loaded["layer1"]
+    elif fault != "none":
+        old = loaded["layer1"]
+        up = old.up.clone()
+        up[0, 0] *= 2.0 if fault == "up" else 1.0
+        loaded["layer1"] = Adapter(old.down, up, 1.0 if fault == "alpha" else 2.0)
+    if fault == "none":
+        compare_weights(trained, loaded, tmp_path / "lora.safetensors")
+        return
+    with pytest.raises(KinoformError) as caught:
+        compare_weights(trained, loaded, tmp_path / "lora.safetensors")
+    assert caught.value.code == "saved_file_differs" and "layer1" in str(caught.value)
 
 
 @pytest.mark.parametrize(
