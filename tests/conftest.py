@@ -36,3 +36,9 @@ LONGEST = ("test_mini_adapters", "test_inputs", "test_mini", "test_mini_factoriz
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files that take longest in front, and leave all others in their order."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed the global generator before every test and its fixtures: values drawn without one are the same each time."""
+    torch.manual_seed(0)

@@ -162,3 +162,21 @@ def test_what_cannot_be_followed_is_named(data: Path, old: str, new: str, code: 
 def test_so_it_is_for_diffusion_pipe(data: Path, old: str, new: str, code: str) -> None:
     with refused(code):
         opened(data, PIPE.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('video_directory = "clips"', "video_directory = 3"),
+        ('frame_extraction = "slide"', "frame_extraction = [1]"),
+        ("target_frames = [1, 25, 47]", 'target_frames = "25"'),
+        ("target_frames = [1, 25, 47]", "target_frames = [true]"),
+    ],
+)
+def test_values_of_another_kind_are_refused_by_their_key(data: Path, old: str, new: str) -> None:
+    assert old in MUSUBI
+    with refused("wrong_type", new.split()[0]):
+        opened(data, MUSUBI.replace(old, new, 1))
+    for key in ("path", "frame_buckets"):
+        with refused("wrong_type", key):
+            opened(data, f"[[directory]]\n{'' if key == 'path' else 'path = {}'}\n{key} = 3\n".replace("{}", '"clips"'))

@@ -225,7 +225,7 @@ def _check_short(readable: Iterable[tuple[DatasetItem, Survey]], lengths: Sequen
         least, name = min(short)
         raise UsageError(
             f"{len(short)} videos have fewer frames than a clip of {min(lengths)}: {name} has {least} at the model's "
-            "rate; give --frames a smaller number beside it, or take these videos out",
+            "rate; give --clip-frames a smaller number beside it, or take these videos out",
             code="clips_too_short",
         )
 

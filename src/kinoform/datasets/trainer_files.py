@@ -143,9 +143,11 @@ def _musubi(path: Path, parsed: Table, own: OwnInputs) -> list[_Part]:
             one_size=not given.get("enable_bucket", False),
             frames=tuple(lengths) or None,
             rule=None if stills else _rule(path, place, given),
-            batch=whole("batch_size", given["batch_size"], 1, 10_000) if "batch_size" in given else None,
+            batch=whole(f"{path}: {place}batch_size", given.get("batch_size", 1), 1, 10_000)
+            if "batch_size" in given
+            else None,
         )
-        part = _part(path, Path(given[sources[0]]), given, asked, own, given.get("control_directory"))
+        part = _part(path, place, sources[0], given, asked, own, "control_directory")
         parts.append(replace(part, notes=(*part.notes, *notes)))
     return parts
 
@@ -164,26 +166,30 @@ def _pipe(path: Path, parsed: Table, own: OwnInputs) -> list[_Part]:
         asked = DatasetSettings(
             size=None if sizes is None else _pair(path, place, "resolutions", _only(path, place, "resolutions", sizes)),
             one_size=not given.get("enable_ar_bucket", False),
-            frames=tuple(number for number in given.get("frame_buckets", ()) if number > 1) or None,
+            frames=tuple(number for number in _counts(path, place, "frame_buckets", given) if number > 1) or None,
         )
-        parts.append(_part(path, Path(given["path"]), given, asked, own, given.get("control_path")))
+        parts.append(_part(path, place, "path", given, asked, own, "control_path"))
     return parts
 
 
-def _part(file: Path, place: Path, given: Table, asked: DatasetSettings, own: OwnInputs, control: str | None) -> _Part:
-    found = file.parent / place
+def _part(
+    file: Path, place: str, key: str, given: Table, asked: DatasetSettings, own: OwnInputs, control: str
+) -> _Part:
+    """Read the folder or table that `key` names, with sources from the folder that `control` names, if it does."""
+    folder = _text(file, place, key, given)
+    found = file.parent / folder
     if not found.exists():
         raise missing(found)
-    text = str(given.get("caption_extension", ".txt"))
+    text = _text(file, place, "caption_extension", given, ".txt")
     dataset = folder_dataset(found, text=text, own=own) if found.is_dir() else table_dataset(found, own)
-    if control is not None:
-        dataset = with_sources(dataset, file.parent / control)
-    repeats = whole("num_repeats", given.get("num_repeats", 1), 1, 100_000)
-    prefix = str(given.get("caption_prefix", ""))
+    if control in given:
+        dataset = with_sources(dataset, file.parent / _text(file, place, control, given))
+    repeats = whole(f"{file}: {place}num_repeats", given.get("num_repeats", 1), 1, 100_000)
+    prefix = _text(file, place, "caption_prefix", given, "")
     items = tuple(
         replace(
             item,
-            name=f"{place}/{item.name}",
+            name=f"{folder}/{item.name}",
             repeats=item.repeats * repeats,
             caption=f"{prefix}{item.caption}" if item.caption else "",
         )
@@ -191,6 +197,21 @@ def _part(file: Path, place: Path, given: Table, asked: DatasetSettings, own: Ow
     )
     idle = tuple(f"{key} of {file.name} is not followed: {why}" for key, why in IDLE.items() if key in given)
     return _Part(items=items, asked=asked, notes=(*dataset.notes, *idle))
+
+
+def _text(path: Path, place: str, key: str, given: Table, usual: str | None = None) -> str:
+    value = given.get(key, usual)
+    if not isinstance(value, str):
+        raise UsageError(f"{path}: {place}{key} is {str(value)[:40]!r}, no text in quotes", code="wrong_type")
+    return value
+
+
+def _counts(path: Path, place: str, key: str, given: Table) -> list[int]:
+    """Return a list of numbers above 0, in order and each once; none where the key is not there."""
+    value = given.get(key, [])
+    if not isinstance(value, list) or not all(type(item) is int and item > 0 for item in cast("list[object]", value)):
+        raise UsageError(f"{path}: {place}{key} is {str(value)[:40]!r}, no list of numbers", code="wrong_type")
+    return sorted(set(cast("list[int]", value)))
 
 
 def _tables(path: Path, value: object, name: str) -> Sequence[Table]:
@@ -228,10 +249,7 @@ def _lengths(path: Path, place: str, given: Table) -> tuple[list[int], list[str]
     """Return lengths of videos as musubi takes them, trimmed to 1 + 4 n, and what is otherwise than there."""
     if "target_frames" not in given:
         return [], ["without target_frames clips have the model's frames, and musubi would learn single frames"]
-    asked = given["target_frames"]
-    if not isinstance(asked, list) or not all(type(item) is int and item > 0 for item in cast("list[object]", asked)):
-        raise UsageError(f"{path}: {place}target_frames is no list of numbers", code="wrong_type")
-    frames = sorted(set(cast("list[int]", asked)))
+    frames = _counts(path, place, "target_frames", given)
     trimmed = sorted({number - (number - 1) % 4 for number in frames})
     notes = [] if trimmed == frames else [f"target_frames {frames} are trimmed to {trimmed}, as musubi does"]
     if len(trimmed) > 1:
@@ -241,16 +259,17 @@ def _lengths(path: Path, place: str, given: Table) -> tuple[list[int], list[str]
 
 
 def _rule(path: Path, place: str, given: Table) -> str | None:
-    name = given.get("frame_extraction")
-    if name is None:
+    if "frame_extraction" not in given:
         return None
+    name = _text(path, place, "frame_extraction", given)
     if name not in RULES:
         raise UsageError(
-            f"{path}: {place}no frame_extraction {str(name)[:30]!r}; {nearest(str(name), RULES)}", code="unknown_name"
+            f"{path}: {place}no frame_extraction {name[:30]!r}; {nearest(name[:30], RULES)}", code="unknown_name"
         )
     if name not in NUMBERS:
         return RULES[name]
-    return f"{RULES[name]}={whole(NUMBERS[name], given.get(NUMBERS[name], 1), 1, 100_000)}"
+    key = NUMBERS[name]
+    return f"{RULES[name]}={whole(f'{path}: {place}{key}', given.get(key, 1), 1, 100_000)}"
 
 
 def _only(path: Path, place: str, key: str, values: object) -> object:
