@@ -1,4 +1,4 @@
-"""Products by another kernel are the same products, and only where nothing learns."""
+"""Products by another kernel are the same products, with the same gradients."""
 
 from collections.abc import Iterator
 
@@ -118,6 +118,23 @@ def test_every_shape_of_input_is_taken(shape: tuple[int, ...]):
     assert torch.allclose(cpu.linear(x, weight, strided), F.linear(x, weight, strided), atol=1e-5)
     turned = drawn(4, 8, 7).T
     assert torch.allclose(cpu.linear(turned, drawn(5, 8, 3).T, None), turned @ drawn(5, 8, 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("learning", ["x", "weight", "bias", "all"])
+@pytest.mark.parametrize("shape", [(0, 8), (8,), (30, 8), (3, 5, 8)])
+def test_gradients_and_their_gradients_are_those_of_pytorchs_product(shape: tuple[int, ...], learning: str):
+    inputs = {"x": drawn(1, *shape), "weight": drawn(2, 5, 8), "bias": drawn(3, 5)}
+    learn = [value.requires_grad_() for name, value in inputs.items() if learning in (name, "all")]
+
+    def gradients(product: cpu.Product) -> list[Tensor]:
+        result = product(*inputs.values())
+        # A slice gives a gradient with gaps, a sum one whose numbers are all the same in memory.
+        loss = result[..., 1:3].square().sum() + result.sum()
+        first = torch.autograd.grad(loss, learn, create_graph=True)
+        return [*first, *torch.autograd.grad(sum(value.square().sum() for value in first) + loss, learn)]
+
+    for found, expected in zip(gradients(cpu.linear), gradients(F.linear), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.usefixtures("without_onednn")

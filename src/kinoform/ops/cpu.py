@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +20,40 @@ Product = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 def linear(
     x: Float[Tensor, "*b inputs"], weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None
 ) -> Float[Tensor, "*b outputs"]:
-    """x W^T + b. Without gradients, float32 on a CPU with AVX-512 goes through oneDNN: MKL, PyTorch's own
+    """x W^T + b. Float32 on a CPU with AVX-512 goes through oneDNN, with its gradients: MKL, PyTorch's own
     choice, takes its AVX2 kernel on processors that Intel did not make, which is half as fast."""
-    if x.device.type == "cpu" and x.dtype == torch.float32 and not learns(x, weight, bias) and chooses():
+    if x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and x.numel() and chooses():
         product = _onednn()
+        if product is not None and learns(x, weight, bias):
+            return cast(Tensor, _LearningProduct.apply(x, weight, bias))  # pyright: ignore[reportUnknownMemberType]
         if product is not None:
             return product(x, weight, bias)
     return F.linear(x, weight, bias)
+
+
+class _LearningProduct(torch.autograd.Function):
+    """The product through oneDNN whose gradients are such products too, and have gradients themselves."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        x, weight, _ = inputs
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        (gradient,), (x, weight) = gradients, ctx.saved_tensors
+        rows = _rows(gradient)
+        for_x = None if weight is None else linear(gradient, weight.t(), None)
+        for_weight = None if x is None else linear(rows.t(), _rows(x).t(), None)
+        return for_x, for_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
+
+
+def _rows(x: Float[Tensor, "*b n"]) -> Float[Tensor, "rows n"]:
+    return x.flatten(0, -2) if x.dim() > 1 else x[None]
 
 
 def chooses() -> bool:
