@@ -10,6 +10,7 @@ from torch import Tensor
 from kinoform.models.linear import Linear
 from kinoform.ops import cpu
 from kinoform.ops.attention import MANY, attend
+from kinoform.ops.flops import count_flops
 from tests.models.recorded import gap
 
 SIDES = [(256, 256), (300, 1000), (1000, 300), (257, 2**10 + 1)]  # queries, keys: whole parts, and a rest
@@ -135,6 +136,15 @@ def test_gradients_and_their_gradients_are_those_of_pytorchs_product(shape: tupl
 
     for found, expected in zip(gradients(cpu.linear), gradients(F.linear), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_products_count_the_same_by_any_kernel():
+    x, weight, bias = drawn(1, 3, 30, 8).requires_grad_(), drawn(2, 5, 8).requires_grad_(), drawn(3, 5)
+    counted = [
+        count_flops(lambda product=product: product(x, weight, bias).square().sum().backward())
+        for product in (cpu.linear, F.linear)
+    ]
+    assert counted == 2 * [3 * 2 * 90 * 8 * 5]
 
 
 @pytest.mark.usefixtures("without_onednn")
