@@ -21,8 +21,8 @@ def drawn(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def heads(queries: int, keys: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = (drawn(seed, 2, rows, 3, 24, dtype=dtype) for seed, rows in enumerate((queries, keys, keys)))
+def heads(queries: int, keys: int, dtype: torch.dtype, width: int = 24) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = (drawn(seed, 2, rows, 3, width, dtype=dtype) for seed, rows in enumerate((queries, keys, keys)))
     return q, k, v
 
 
@@ -81,16 +81,31 @@ def test_no_more_than_a_part_of_the_scores_is_held(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("dtype", ROUNDING)
-def test_what_learns_gets_gradients_of_the_same_attention(dtype: torch.dtype):
-    given = heads(300, 300, dtype)
+@pytest.mark.parametrize("sizes", [(300, 300, 24), (600, 1000, 64), (512, 50, 64)])
+def test_what_learns_gets_gradients_of_the_same_attention(sizes: tuple[int, int, int], dtype: torch.dtype):
+    given = heads(sizes[0], sizes[1], dtype, sizes[2])
     learning = [x.clone().requires_grad_() for x in given]
     exact = [x.double().requires_grad_() for x in given]
-    weight = drawn(9, 2, 300, 3, 24)
+    weight = drawn(9, *given[0].shape)
     (attend(*learning) * weight).sum().backward()
     (fused(*exact) * weight).sum().backward()
     for ours, theirs in zip(learning, exact, strict=True):
         assert ours.grad is not None and theirs.grad is not None
         assert gap(ours.grad.double(), theirs.grad) < 2 * ROUNDING[dtype]
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_what_learns_from_many_keys_keeps_no_scores():
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.element_size()
+        return tensor
+
+    inputs = [x.requires_grad_() for x in heads(600, 1000, torch.float32, 64)]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = attend(*inputs)
+    assert sum(kept.values()) == sum(x.numel() for x in inputs) + result.numel() + 2 * 3 * 600, "and a sum for each row"
 
 
 @pytest.mark.usefixtures("everywhere")

@@ -1,14 +1,19 @@
 """One attention: softmax(q k^T / sqrt(d)) v over heads."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kinoform.ops.cpu import chooses, learns, linear, multiplies
+from kinoform.ops.learning_attention import LearningAttention
 
-SHORT = 1024
-"""Keys up to which all scores of a training batch fit into memory comfortably."""
+FEW = 2**19
+"""Scores of a head up to which a training batch in less than float32 holds all of them."""
+LONG, WIDE = 512, 64
+"""Queries, and width of a head, from which on learning by parts of the scores pays."""
 MANY = 2**16
 """Scores of a head from which on its own matrix products pay."""
 PART = 512
@@ -28,10 +33,13 @@ def attend(
     """
     q, k, v = (_innermost(x.to(v.dtype)).transpose(1, 2) for x in (q, k, v))
     if v.device.type == "cpu" and mask is None:
+        scores, fast = q.shape[2] * k.shape[2], chooses() and multiplies(v.dtype)
         if learns(q, k, v):
-            if k.shape[2] <= SHORT:
+            if v.dtype != torch.float32 and scores <= FEW:
                 return _products(q, k, v).transpose(1, 2)
-        elif q.shape[2] * k.shape[2] >= MANY and chooses() and multiplies(v.dtype):
+            if fast and q.shape[2] >= LONG and q.shape[3] >= WIDE:
+                return _learning(q, k, v).transpose(1, 2)
+        elif fast and scores >= MANY:
             return _parts(q, k, v).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
@@ -39,6 +47,12 @@ def attend(
 def _innermost(x: Float[Tensor, "b n heads k"]) -> Float[Tensor, "b n heads k"]:
     """A head's columns side by side: where they are not, PyTorch takes the kernel that holds all scores in memory."""
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _learning(
+    q: Float[Tensor, "b heads l k"], k: Float[Tensor, "b heads n k"], v: Float[Tensor, "b heads n k"]
+) -> Float[Tensor, "b heads l k"]:
+    return cast(Tensor, LearningAttention.apply(q, k, v))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _products(

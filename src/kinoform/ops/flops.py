@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,15 +9,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def count_flops(call: Callable[[], object]) -> float:
     """Run `call` once and count; norms, activations and softmax are not counted."""
-    with FlopCounterMode(display=False, custom_mapping=_uncounted()) as counter:
+    with flop_counter() as counter:
         call()
     return float(counter.get_total_flops())
 
 
-def _uncounted() -> dict[Any, Any]:
-    """Return the products of `ops.cpu.linear` that PyTorch's counter passes over, where they exist."""
+def flop_counter() -> FlopCounterMode:
+    """Return PyTorch's counter, which counts the products of `ops.cpu.linear` too, where it would pass over them."""
     product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    return {} if product is None else {product: _linear_flops}
+    return FlopCounterMode(display=False, custom_mapping={} if product is None else {product: _linear_flops})
 
 
 def _linear_flops(x: torch.Size, weight: torch.Size, *rest: object, out_shape: object = None, **named: object) -> int:
