@@ -14,9 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kinoform.cli.app import main
 from kinoform.conversion.convert import Conversion, convert
+from kinoform.loading.lora import attach_file, parameter_shapes
+from kinoform.loading.lora_file import open_lora
 from kinoform.loading.parts import Parts, released_parts
 from kinoform.models.codec import decode_video
+from kinoform.models.dit import DiT
 from kinoform.models.text import text_features
 from kinoform.pipelines.generate import text_field
 from kinoform.solvers.base import Solver, sample
@@ -32,6 +36,7 @@ diffusers: Any = pytest.importorskip("diffusers", reason=WHY.format("diffusers")
 pytest.importorskip("transformers", reason=WHY.format("transformers"))
 
 CPU = torch.device("cpu")
+CLIPS = Path(__file__).parents[2] / "examples" / "clips"
 STEPS, SHIFT, GUIDANCE, ROWS = 4, 5.0, 5.0, 512
 PROMPTS = ["a red cat runs slowly", "the blue dog"]
 FRAMES = 1e-4
@@ -100,13 +105,41 @@ def test_prompts_are_read_alike(folder: Path, pipeline: Any) -> None:
         assert ours.shape == theirs.shape and (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
 
-@torch.inference_mode()
 @pytest.mark.parametrize("solver", [UniPC(), DPMSolver()], ids=["unipc", "dpm++"])
 def test_the_video_is_the_same(solver: Solver, folder: Path, pipeline: Any) -> None:
     parts = released_parts(folder)
+    assert greatest_difference(parts.transformer(torch.float32, CPU), solver, parts, pipeline) < FRAMES
+
+
+def test_what_a_training_saved_makes_the_same_video(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipeline: Any
+) -> None:
+    pytest.importorskip("peft", reason="diffusers needs peft to load a LoRA: pip install peft")
+    words = [
+        "kinoform", "train", "lora", str(CLIPS), "--model", str(folder), "--run", str(tmp_path),
+        "--learning-rate", "3e-2", "--clip-size", "48x32", "--clip-frames", "9", "--dtype", "float32", "--no-cache",
+        "--batch-size", "2", "--sample-every", "0", "--training-steps", "3",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    parts = released_parts(folder)
+    base = parts.transformer(torch.float32, CPU)
+    pipeline.load_lora_weights(str(tmp_path / "lora.safetensors"), adapter_name="learnt")
+    try:
+        assert greatest_difference(base, UniPC(), parts, pipeline) > 100 * FRAMES, "what was learnt shows"
+        learnt = attach_file(base, open_lora(tmp_path / "lora.safetensors", parameter_shapes(base)), 1.0)
+        assert greatest_difference(learnt, UniPC(), parts, pipeline) < FRAMES
+    finally:
+        pipeline.unload_lora_weights()
+
+
+@torch.inference_mode()
+def greatest_difference(model: DiT, solver: Solver, parts: Parts, pipeline: Any) -> float:
+    """Make a video by both, and return the greatest difference of two pixels from 0 to 1."""
     rows = rows_of(parts)
     noise = torch.randn(1, 16, 3, 4, 6, generator=torch.Generator().manual_seed(7))
-    model = parts.transformer(torch.float32, CPU)
     field = text_field(model, rows, noise, GUIDANCE)
     *_, last = sample(solver, field, noise, solver.levels(STEPS, SHIFT))
     ours = torch.cat(list(decode_video(parts.codec(CPU), last.x)), dim=2).clamp(-1, 1) / 2 + 0.5
@@ -118,7 +151,7 @@ def test_the_video_is_the_same(solver: Solver, folder: Path, pipeline: Any) -> N
     assert ours.std() > 0.01, "the video shows something"
     found = (ours.transpose(1, 2) - theirs).abs().max().item()
     print(f"frames {found:.1e}")
-    assert found < FRAMES
+    return found
 
 
 def test_what_diffusers_saves_loads_bit_equal(folder: Path, pipeline: Any, tmp_path: Path) -> None:
