@@ -34,12 +34,28 @@ def test_the_table_says_how_long_it_takes_where_that_is_known(kinoform: Run) -> 
     assert "not known: give --tflops" in kinoform(*PLAN).out
 
 
+def test_another_trainers_settings_count_where_no_option_says_otherwise(kinoform: Run) -> None:
+    ran = kinoform(*PLAN, "--like", "fastvideo", "--rank", 8, "--weighting", "min-snr", "--json")
+    (told,) = ran.told
+    this, ours, *others = told["beside"]
+    fastvideo = next(row for row in others if row["title"] == "FastVideo")
+    assert (this["rank"], this["scale"], fastvideo["scale"], ours["scale"]) == (8, 4, 2, 1)
+    assert (this["learning_rate"], this["batch"], this["levels"]) == (1e-5, 1, fastvideo["levels"])
+    assert (this["shares"], this["caption_dropout"]) == (fastvideo["shares"], 0)
+    assert this["weighting"].startswith("min-snr") and this["weights"] != fastvideo["weights"]
+    assert "FastVideo: over several processes" in ran.err
+    (told,) = kinoform(*PLAN, "--json").told
+    this, ours, *_ = told["beside"]
+    assert {**this, "title": ""} == {**ours, "title": ""}
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         (("train", "mini", "--plan"), "options_conflict"),
         (("train", "lora", CLIPS, "--tflops", 1), "options_conflict"),
         ((*PLAN, "--tflops", 0), "value_out_of_range"),
+        ((*PLAN, "--like", "kohya"), "unknown_name"),
         ((*PLAN, "--validation", CLIPS), "validation_is_learnt"),
         ((*PLAN, "--model", "no-model"), "unknown_model"),
     ],

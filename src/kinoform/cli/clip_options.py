@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kinoform.datasets.asked import DatasetSettings
     from kinoform.datasets.clips import ClipList, ClipRule
     from kinoform.datasets.item import Dataset
+    from kinoform.models.lora import LoRASpec
     from kinoform.pipelines.pipeline import Pipeline
     from kinoform.recipe import Recipe
     from kinoform.training.clip_cache import CacheSettings
@@ -26,16 +27,16 @@ if TYPE_CHECKING:
     from kinoform.training.forecast import Forecast
     from kinoform.training.keeping import KeptWords
     from kinoform.training.levels import Levels
+    from kinoform.training.like import TrainerDefaults
     from kinoform.training.stage import TrainingSpec
 
 CLIPS, LEARNING = "Clips", "Learning"
 RULES = ("head", "middle", "random", "spread", "sliding", "all")
 FORMATS = ("comfy", "diffusers", "kohya")
-USUAL_WIDTH, USUAL_RATE = 1536, 1e-4
+LIKE = ("musubi", "diffusion-pipe", "diffsynth", "ai-toolkit", "fastvideo", "videox-fun")
 BUDGET = 32_768
 """Tokens of a batch: one clip of 81 frames of 832x480, or eight small ones."""
 
-BATCH = 8
 LEAST_STEPS, STEPS_OF_CLIP, MOST_STEPS = 400, 20, 3000
 SEED = 4
 
@@ -74,27 +75,38 @@ class ClipOptions:
     validation: Annotated[
         str | None, option(CLIPS, "Clips that are measured and not learnt: a share as 0.1, or a folder."), SETTING
     ] = None
-    rank: Annotated[int, option(LEARNING, "Rank of the LoRA."), SETTING] = 32
-    alpha: Annotated[float | None, option(LEARNING, "Scale alpha / rank; else as the rank."), SETTING] = None
+    like: Annotated[
+        str | None,
+        option(LEARNING, f"Learn as another trainer would by itself: {', '.join(LIKE)}.", complete=one_of(LIKE)),
+        SETTING,
+    ] = None
+    rank: Annotated[int | None, option(LEARNING, "Rank of the LoRA; 32, or that of --like."), SETTING] = None
+    alpha: Annotated[
+        float | None, option(LEARNING, "Scale alpha / rank; else as the rank, or that of --like."), SETTING
+    ] = None
     learning_rate: Annotated[
-        float | None, option(LEARNING, f"Of AdamW; else {USUAL_RATE:g}, more where a model is narrow."), SETTING
+        float | None, option(LEARNING, "Of AdamW; else 1e-4, more where a model is narrow, or that of --like."), SETTING
     ] = None
     training_steps: Annotated[int | None, option(LEARNING, "Steps; else by the number of clips."), SETTING] = None
-    caption_dropout: Annotated[float, option(LEARNING, "Share of the prompts that are left out."), SETTING] = 0.1
+    caption_dropout: Annotated[
+        float | None, option(LEARNING, "Share of the prompts that are left out; 0.1, or that of --like."), SETTING
+    ] = None
     keep: Annotated[
         str | None,
         option(LEARNING, "brown=red,green: what captions with red or green for brown show stays as it was."),
         SETTING,
     ] = None
     levels: Annotated[
-        str, option(LEARNING, "shifted:shift=5, uniform, logit-normal:mean=0,std=1, mode or grid."), SETTING
-    ] = "shifted"
+        str | None, option(LEARNING, "shifted:shift=5, uniform, logit-normal:mean=0,std=1, mode or grid."), SETTING
+    ] = None
     levels_range: Annotated[
         str | None, option(LEARNING, "Timesteps that are learnt, such as 875-1000; experts have their own."), SETTING
     ] = None
     weighting: Annotated[
-        str, option(LEARNING, "Of the loss by noise level: none, min-snr:gamma=5, bell, sigma-sqrt or cosmap."), SETTING
-    ] = "none"
+        str | None,
+        option(LEARNING, "Of the loss by noise level: none, min-snr:gamma=5, bell, sigma-sqrt or cosmap."),
+        SETTING,
+    ] = None
     lora_format: Annotated[str, option(LEARNING, "comfy, diffusers or kohya.", complete=one_of(FORMATS)), SETTING] = (
         "comfy"
     )
@@ -119,24 +131,32 @@ class ClipOptions:
         word, _, others = self.keep.partition("=")
         return KeptWords(word=word.strip(), others=tuple(other.strip() for other in others.split(",") if other.strip()))
 
-    def noise_levels(self) -> Levels:
+    @property
+    def usual(self) -> TrainerDefaults:
+        """The settings that count where no option says another. Raises UsageError for an unknown trainer."""
+        from kinoform.training.like import trainer_named
+
+        return trainer_named(self.like)
+
+    def noise_levels(self, transformers: int) -> Levels:
         """Return the noise levels that are learnt. Raises UsageError for a name or a range that is none."""
         from kinoform.training.levels import level_range
         from kinoform.training.names import noise_levels_of
 
-        levels = noise_levels_of(self.levels)
+        levels = self.usual.levels_for(transformers) if self.levels is None else noise_levels_of(self.levels)
         return levels if self.levels_range is None else levels.within(*level_range(self.levels_range))
 
     def check(self) -> None:
         """Raise UsageError for numbers out of range, and for options that exclude each other."""
+        _ = self.usual
         if self.no_cache and (self.cache is not None or self.cache_float32):
             raise UsageError("--no-cache keeps nothing; leave it out, or --cache", code="options_conflict")
         for name, value, low, high in (
             ("--batch-size", 1 if self.batch_size is None else self.batch_size, 1, 10_000),
             ("--batch-tokens", self.batch_tokens, 1, 10**9),
-            ("--rank", self.rank, 1, 4096),
+            ("--rank", 1 if self.rank is None else self.rank, 1, 4096),
             ("--training-steps", 1 if self.training_steps is None else self.training_steps, 1, 10**7),
-            ("--caption-dropout", self.caption_dropout, 0, 1),
+            ("--caption-dropout", self.caption_dropout or 0, 0, 1),
             ("--learning-rate", 1.0 if self.learning_rate is None else self.learning_rate, 1e-9, 1),
         ):
             if not low <= value <= high:
@@ -152,7 +172,7 @@ class ClipOptions:
             clip_frames=self.clip_frames or frames,
             clip_size=self.clip_size or size,
             one_size=bool(dataset.one_size if self.one_size is None else self.one_size),
-            batch_size=self.batch_size or dataset.batch or BATCH,
+            batch_size=self.batch_size or dataset.batch or self.usual.batch,
         )
 
     def lengths(self, usual: int) -> tuple[int, ...]:
@@ -196,9 +216,15 @@ def clip_plan(
 ) -> tuple[Pipeline, ClipPlan]:
     """Open dataset and model, choose the clips, and return the model with the plan. Raises UsageError."""
     asked.check()
+    # Imported here because PyTorch takes seconds, which help and completion do without.
+    from kinoform.training.beside import beside, table
+
     pipeline = named.load(machine)
     dataset, asked = _opened(data, pipeline.recipe, asked)
     plan = plan_of(data, dataset, pipeline.recipe, str(named.model), pipeline.machine.dtype, asked, processes)
+    if asked.like is not None:
+        for line in table(beside(plan)):
+            console.note(line)
     return pipeline, plan
 
 
@@ -213,6 +239,8 @@ def _opened(data: Path, recipe: Recipe, asked: ClipOptions) -> tuple[Dataset, Cl
     dataset.check_captions()
     asked = asked.beside(dataset.asked)
     asked.rule()
+    for sentence in asked.usual.otherwise:
+        console.note(f"{asked.usual.title}: {sentence}")
     return dataset, asked
 
 
@@ -242,10 +270,10 @@ def plan_of(
     from kinoform.datasets.clips import choose_clips
     from kinoform.datasets.read import needed_frames
     from kinoform.datasets.survey import survey
-    from kinoform.models.lora import LoRASpec
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.names import weighting_of
 
+    usual = asked.usual
     units, inputs = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch), declared(recipe.conditioners)
     dataset.check_inputs(frozenset(inputs), recipe.name)
     width, height = size_of(asked.clip_size, "--clip-size")
@@ -269,15 +297,15 @@ def plan_of(
     return ClipPlan(
         name="lora",
         recipe=recipe,
-        lora=LoRASpec(rank=asked.rank, alpha=asked.alpha),
-        levels=asked.noise_levels(),
-        weighting=weighting_of(asked.weighting),
-        dropout=asked.caption_dropout,
+        lora=lora_spec(asked),
+        levels=asked.noise_levels(len(recipe.transformers)),
+        weighting=usual.weighting if asked.weighting is None else weighting_of(asked.weighting),
+        dropout=usual.caption_dropout if asked.caption_dropout is None else asked.caption_dropout,
         precision=dtype,
         seed=SEED,
         base=base,
         clips=clips,
-        batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size or BATCH, processes=processes),
+        batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size or usual.batch, processes=processes),
         training=spec_of(asked, len(clips.clips), recipe.transformers[0].dim),
         dialect=lora_format(asked.lora_format),
         known=needed_frames(recipe.conditioners, clips.clips[0].size),
@@ -310,17 +338,27 @@ def held_of(
     return clips, held
 
 
+def lora_spec(asked: ClipOptions) -> LoRASpec:
+    """Return the LoRA of the options; those of the usual settings where they say nothing."""
+    from kinoform.models.lora import LoRASpec
+
+    usual, rank = asked.usual, asked.rank or asked.usual.rank
+    alpha = usual.alpha if asked.alpha is None else asked.alpha
+    return LoRASpec(patterns=usual.targets, rank=rank, alpha=alpha)
+
+
 def spec_of(asked: ClipOptions, clips: int, width: int) -> TrainingSpec:
-    """Return the settings of the loop: AdamW, warmed up, constant, then falling; matrices of a narrow model, of which
-    each number has to move further, learn faster."""
-    from kinoform.training.ema import EMASpec
-    from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
+    """Return the settings of the loop: those of the usual settings where no option says another."""
+    from kinoform.training.optimizer import OptimizerSpec, no_matrix, schedule_of
     from kinoform.training.stage import TrainingSpec
 
-    rate = asked.learning_rate or USUAL_RATE * max(1.0, USUAL_WIDTH / width)
+    usual = asked.usual
+    rate = asked.learning_rate or usual.rate(width)
     steps = asked.training_steps or min(MOST_STEPS, max(LEAST_STEPS, STEPS_OF_CLIP * clips))
+    warmup = min(usual.warmup, int(usual.warmup_share * steps))
     return TrainingSpec(
-        schedule=Schedule(warmup=min(20, steps // 10), total=steps),
-        optimizer=OptimizerSpec(adam=AdamSpec(learning_rate=rate), hidden=no_matrix),
-        ema=EMASpec(decay=0.98, every=1),
+        schedule=schedule_of(usual.schedule, warmup=warmup, total=steps),
+        optimizer=OptimizerSpec(adam=replace(usual.adam, learning_rate=rate), hidden=no_matrix),
+        ema=usual.ema,
+        clip=usual.clip,
     )

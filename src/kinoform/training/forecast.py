@@ -16,6 +16,7 @@ from kinoform.ops.dry_run import kernels_of
 from kinoform.plan.memory import ACCELERATOR, INTERPRETER
 from kinoform.plan.modules import codec_count, encode_run, text_count, text_run
 from kinoform.plan.training_step import StepCost, step_cost
+from kinoform.training.beside import BesideRow, beside, table
 from kinoform.training.clip_plan import ClipPlan
 
 GIB = 2**30
@@ -36,7 +37,8 @@ class Forecast:
     """Cost of a training, of each transformer; `experts` of them learn one after the other.
 
     `buckets` have the largest step first. `peaks` are the bytes at the worst moment of each stage on the `device`, of
-    which `rate` operations a second are taken, if it is known. `switched_on` are settings in words.
+    which `rate` operations a second are taken, if it is known. `switched_on` are settings in words, `beside` the
+    training, our defaults and those of other trainers in numbers.
     """
 
     buckets: tuple[BucketForecast, ...]
@@ -47,6 +49,7 @@ class Forecast:
     peaks: dict[str, int]
     switched_on: tuple[str, ...]
     rate: float | None
+    beside: tuple[BesideRow, ...]
 
     @property
     def epoch(self) -> int:
@@ -76,7 +79,7 @@ class Forecast:
             ],
             "steps": self.steps, "epoch": self.epoch, "experts": self.experts, "device": self.device,
             "dtype": str(self.dtype).removeprefix("torch."), "peaks": self.peaks, "flops_per_second": self.rate,
-            "switched_on": list(self.switched_on),
+            "switched_on": list(self.switched_on), "beside": [asdict(row) for row in self.beside],
         }  # fmt: skip
 
     def lines(self) -> Iterator[str]:
@@ -112,6 +115,8 @@ class Forecast:
         else:
             hours = self.experts * self.steps * self.mean_flops / self.rate / 3600
             yield f"time              about {hours:.3g} hours at {self.rate / 1e12:.3g} TFLOP/s: an estimate"
+        yield ""
+        yield from table(self.beside)
 
 
 def forecast(plan: ClipPlan, *, device: str, rate: float | None = None) -> Forecast:
@@ -138,6 +143,7 @@ def forecast(plan: ClipPlan, *, device: str, rate: float | None = None) -> Forec
         peaks=_peaks(plan, buckets, device),
         switched_on=tuple(_switched_on(plan)),
         rate=rate,
+        beside=beside(plan),
     )
 
 

@@ -1,0 +1,113 @@
+"""Defaults of other trainers: their levels against formulas of their own, and one training beside them all."""
+
+import numpy as np
+import pytest
+import torch
+
+from kinoform.models.dit import DiT
+from kinoform.models.lora import chosen
+from kinoform.recipes.catalogue import RELEASED
+from kinoform.training.beside import bars, drawn_levels, of_trainer, table
+from kinoform.training.like import OURS, TRAINERS, TrainerDefaults, trainer_named
+from kinoform.training.optimizer import schedule_of
+from tests.support.refusals import refused
+
+SHARES = np.array([0.0105, 0.1005, 0.2505, 0.5005, 0.7505, 0.9005, 0.9895])  # not where a grid jumps
+
+
+def shift(sigma: np.ndarray, by: float) -> np.ndarray:
+    return by * sigma / (1 + (by - 1) * sigma)
+
+
+def logit_normal(by: float) -> np.ndarray:
+    """Quantiles of sigmoid(z) shifted by a number: a million normal numbers of numpy, sorted."""
+    z = np.sort(np.random.default_rng(3).standard_normal(1_000_000))
+    return shift(1 / (1 + np.exp(-np.quantile(z, SHARES))), by)
+
+
+def grid(by: float) -> np.ndarray:
+    """Quantiles of an entry, drawn evenly, of a scheduler's list of 1000 levels, from noise to clean."""
+    entries = shift(np.linspace(1, 0, 1001)[:-1], by)
+    return np.sort(entries)[np.floor(SHARES * 1000).astype(int)]
+
+
+@pytest.mark.parametrize(
+    ("name", "transformers", "quantiles"),
+    [
+        ("musubi", 1, logit_normal(3.0)),
+        ("diffusion-pipe", 1, logit_normal(1.0)),
+        ("diffsynth", 1, grid(5.0)),
+        ("ai-toolkit", 1, logit_normal(1.0)),
+        ("ai-toolkit", 2, grid(1.0)),
+        ("fastvideo", 1, grid(3.0)),
+        ("videox-fun", 1, grid(5.0)),
+        ("videox-fun", 2, grid(12.0)),
+    ],
+)
+def test_levels_are_those_that_the_trainer_draws(name: str, transformers: int, quantiles: np.ndarray) -> None:
+    levels = trainer_named(name).levels_for(transformers)
+    found = levels.quantile(torch.from_numpy(SHARES), 0).numpy()
+    np.testing.assert_allclose(found, quantiles, atol=2e-3 if "grid" not in repr(levels).lower() else 1e-12)
+    drawn = levels.draw((200_000,), torch.Generator().manual_seed(5), 0).double().numpy()
+    np.testing.assert_allclose(np.quantile(drawn, SHARES), quantiles, atol=6e-3)
+
+
+def test_weights_are_those_of_the_trainer() -> None:
+    """DiffSynth's list of weights, by its formula over the 1000 entries of its grid; the others weigh nothing."""
+    entries = shift(np.linspace(1, 0, 1001)[:-1], 5.0)
+    bell = np.exp(-2 * (entries - 0.5) ** 2)
+    bell = (bell - bell.min()) * 1000 / (bell - bell.min()).sum()
+    weighting = trainer_named("diffsynth").weighting
+    assert weighting is not None
+    np.testing.assert_allclose(weighting.weight(torch.from_numpy(entries)).numpy(), bell, atol=2e-3)
+    assert [name for name, trainer in TRAINERS.items() if trainer.weighting is not None] == ["diffsynth"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "scale", "rate"),
+    [
+        (OURS, 1, 8e-4), (TRAINERS["musubi"], 1 / 32, 2e-4), (TRAINERS["fastvideo"], 2, 1e-5),
+        (TRAINERS["videox-fun"], 0.5, 1e-4),
+    ],
+)  # fmt: skip
+def test_a_scale_and_a_rate_are_those_of_the_file(trainer: TrainerDefaults, scale: float, rate: float) -> None:
+    row = of_trainer(trainer, width=192)
+    assert row.scale == pytest.approx(scale) and row.learning_rate == pytest.approx(rate)
+    assert schedule_of(trainer.schedule, warmup=trainer.warmup, total=1000).factor(500) == 1
+
+
+def test_layers_are_those_of_the_trainer() -> None:
+    with torch.device("meta"):
+        model = DiT(RELEASED["i2v-14b-480p"]().transformers[0])
+    layers = {name: {place.partition("blocks.0.")[2] for place in chosen(model, trainer.targets)} - {""}
+              for name, trainer in TRAINERS.items()}  # fmt: skip
+    every = {place for place in layers["musubi"]}
+    image, output = {place for place in every if ".image." in place}, {place for place in every if place.endswith(".o")}
+    assert len(every) == 12 and len(image) == len(output) == 2
+    assert layers["diffusion-pipe"] == layers["ai-toolkit"] == every
+    assert layers["diffsynth"] == every - image and layers["videox-fun"] == every - image - output
+    assert layers["fastvideo"] == {place for place in every - image if "feed_forward" not in place}
+
+
+def test_a_histogram_has_every_level_once_and_the_mean_weight_of_each_part() -> None:
+    diffsynth = trainer_named("diffsynth")
+    shares, weights = drawn_levels(diffsynth.levels.within(0.9, 1.0), diffsynth.weighting)
+    assert shares == (0,) * 9 + (1,) and weights[:9] == (None,) * 9
+    assert weights[9] == pytest.approx(0.30, abs=0.05)  # what the expert of high noise learns of a mean of 1
+    shares, _ = drawn_levels(OURS.levels, OURS.weighting)
+    assert sum(shares) == pytest.approx(1)
+    # S(u) <= s is u <= s / (s + 5 (1 - s))
+    edges = [edge / (edge + 5 * (1 - edge)) for edge in np.linspace(0, 1, 11)]
+    np.testing.assert_allclose(shares, np.diff(edges), atol=1e-3)
+
+
+def test_a_table_has_a_line_for_each_and_says_what_is_in_it() -> None:
+    rows = [of_trainer(trainer, 1536) for trainer in (OURS, *TRAINERS.values())]
+    lines = list(table(rows))
+    assert len(lines) == len(rows) + 2 and all(row.title in line for row, line in zip(rows, lines[1:], strict=False))
+    assert bars((0.0, None, 0.5, 1.0)) == "..▄█"
+
+
+def test_an_unknown_trainer_is_refused_with_the_nearest() -> None:
+    with refused("unknown_name", "did you mean 'diffsynth'"):
+        trainer_named("difsynth")
