@@ -91,6 +91,9 @@ class ClipOptions:
     caption_dropout: Annotated[
         float | None, option(LEARNING, "Share of the prompts that are left out; 0.1, or that of --like."), SETTING
     ] = None
+    dropout: Annotated[
+        str | None, option(LEARNING, "first=0.1,references=0.2: shares of inputs that are left out."), SETTING
+    ] = None
     keep: Annotated[
         str | None,
         option(LEARNING, "brown=red,green: what captions with red or green for brown show stays as it was."),
@@ -268,9 +271,12 @@ def plan_of(
     from kinoform.conversion.lora_files import lora_format
     from kinoform.datasets.buckets import BatchSize, buckets_of
     from kinoform.datasets.clips import choose_clips
-    from kinoform.datasets.read import needed_frames
+    from kinoform.datasets.item import INPUT_OF
+    from kinoform.datasets.own_inputs import own_inputs
+    from kinoform.datasets.read import needed_frames, needed_roles
     from kinoform.datasets.survey import survey
     from kinoform.training.clip_plan import ClipPlan
+    from kinoform.training.dropout import input_dropout_of
     from kinoform.training.names import weighting_of
 
     usual = asked.usual
@@ -284,12 +290,19 @@ def plan_of(
         dataset, surveys, rule=asked.rule(), lengths=asked.lengths(recipe.num_frames), buckets=buckets, units=units,
         fps=recipe.fps, seed=SEED,
     )  # fmt: skip
+    dropout = None if asked.dropout is None else input_dropout_of(asked.dropout)
+    if dropout is not None:
+        taken = (*(role for role, field in INPUT_OF.items() if field in inputs), *own_inputs(inputs))
+        kinds = {clip.item.roles: clip for clip in clips.clips}.values()
+        needed = [role for clip in kinds for role in needed_roles(clip, recipe.conditioners)]
+        dropout.check(clips.clips, taken, needed)
     kept = asked.kept()
     if kept is not None:
         kept.check(clip.item.caption for clip in clips.clips)
     clips, held = held_of(
         clips, asked.validation, lambda path: plan_of(
-            path, _opened(path, recipe, asked)[0], recipe, base, dtype, replace(asked, validation=None), processes
+            path, _opened(path, recipe, asked)[0], recipe, base, dtype,
+            replace(asked, validation=None, dropout=None), processes,
         ).clips
     )  # fmt: skip
     for note in clips.notes:
@@ -312,6 +325,7 @@ def plan_of(
         cache=asked.cache_of(data),
         held=held,
         keep=kept,
+        input_dropout=dropout,
     )
 
 

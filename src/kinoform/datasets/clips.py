@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -96,6 +96,7 @@ class Clip:
     """Frames of an item from `start` on, in the size in which they are learnt; `hashes` are those of its files.
 
     `own` are frames (0, -1) that the clip shows as images itself, since those of its item belong to the whole video.
+    Without what its item is given in the roles of `lost`, it is a variant of the clip, with the same target.
     """
 
     item: DatasetItem
@@ -104,6 +105,7 @@ class Clip:
     fps: float
     hashes: tuple[str, ...]
     own: tuple[int, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -114,8 +116,22 @@ class Clip:
     def key(self) -> str:
         """Return a name for its pixels and inputs, 32 hexadecimal digits; the caption is no part of it."""
         said = tuple(item for item in self.item.own if not isinstance(item[1], tuple))
-        told = (self.hashes, tuple(self.item.files), self.start, self.size, self.fps, self.own, said)
+        told: tuple[object, ...] = (
+            self.hashes,
+            tuple(self.item.files),
+            self.start,
+            self.size,
+            self.fps,
+            self.own,
+            said,
+        )
+        told = (*told, self.lost) if self.lost else told
         return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
+
+    def without(self, roles: Collection[str]) -> Clip:
+        """Return the variant without what it is given in these roles: the clip itself where it has none of them."""
+        kept = self.item.without(roles).roles
+        return replace(self, lost=tuple(role for role in self.item.roles if role not in kept))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from kinoform.errors import UsageError
 
 ROLES = ("target", "source", "mask", "references", "first", "last", "caption")
 """Roles that a file or a text of an item can have."""
+
+WITHOUT: Mapping[str, Any] = {"source": None, "mask": None, "references": (), "first": None, "last": None}
+"""The roles that an item may be without, and what it has then."""
 
 FIRST, LAST = 0, -1
 
@@ -49,6 +52,17 @@ class DatasetItem:
         given = {role: (path,) for role, path in one.items() if path is not None}
         given |= {"references": self.references} if self.references else {}
         return given | {name: value for name, value in self.own if isinstance(value, tuple)}
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of all that it is given beside the target and the caption."""
+        return (*(role for role in WITHOUT if getattr(self, role)), *(name for name, _ in self.own))
+
+    def without(self, roles: Collection[str]) -> DatasetItem:
+        """Return the item without what it is given in these roles; a mask goes with its source."""
+        lost = {*roles, "mask"} if "source" in roles else set(roles)
+        changes = {role: nothing for role, nothing in WITHOUT.items() if role in lost}
+        return replace(self, own=tuple(own for own in self.own if own[0] not in lost), **changes)
 
 
 INPUT_OF: Mapping[str, InputField[Any]] = {

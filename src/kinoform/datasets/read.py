@@ -37,7 +37,7 @@ def read_sample(
     `known` are frames of the target that the model is given as images where the item has none of its own. Raises
     UsageError for files that cannot be read, and for a source or a mask with too few frames.
     """
-    conditioners, item = tuple(conditioners), clip.item
+    conditioners, item = tuple(conditioners), clip.item.without(clip.lost)
     video = _frames(item.target, clip, decoder)
     values: dict[InputField[Any], Any] = {}
     if item.source is not None:
@@ -87,12 +87,42 @@ def _fitted(value: Any, clip: Clip) -> Any:
 
 def needed_frames(conditioners: Iterable[Conditioner], video: VideoSize) -> tuple[int, ...]:
     """Return the frames that a model must be given of every video: none, the first, or the first and the last."""
-    conditioners, blank = tuple(conditioners), InputImage(pixels=np.zeros((video.height, video.width, 3), np.uint8))
+    conditioners, blank = tuple(conditioners), _blank(video)
     for known in ((), (FIRST,), (FIRST, LAST)):
         inputs = Inputs({FRAMES: dict.fromkeys(known, blank)})
         if not any(_lacks(conditioner, inputs, video) for conditioner in conditioners):
             return known
     return ()
+
+
+def needed_roles(clip: Clip, conditioners: Iterable[Conditioner]) -> tuple[str, ...]:
+    """Return the roles of a clip that its model must be given; those of inputs of the model's own are not known."""
+    conditioners, size, image = tuple(conditioners), clip.size, _blank(clip.size)
+    values = {
+        "source": {VIDEO: InputVideo(frames=np.zeros((size.num_frames, size.height, size.width, 3), np.uint8))},
+        "mask": {MASK: Mask(values=np.full((1, size.height, size.width), 255, np.uint8))},
+        "references": {REFERENCE_IMAGES: (image,)},
+    }
+    there = clip.item.roles
+    if clip.item.own:
+        return ()
+
+    def inputs(roles: tuple[str, ...]) -> Inputs:
+        frames = {number: image for role, number in (("first", FIRST), ("last", LAST)) if role in roles}
+        given: dict[InputField[Any], Any] = {FRAMES: frames} if frames else {}
+        for role in roles:
+            given |= values.get(role, {})
+        return Inputs(given)
+
+    return tuple(
+        role
+        for role in there
+        if any(_lacks(conditioner, inputs(clip.item.without((role,)).roles), size) for conditioner in conditioners)
+    )
+
+
+def _blank(video: VideoSize) -> InputImage:
+    return InputImage(pixels=np.zeros((video.height, video.width, 3), np.uint8))
 
 
 def _lacks(conditioner: Conditioner, inputs: Inputs, video: VideoSize) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from kinoform.models.text import encode
 from kinoform.ops.memory import release_memory
 from kinoform.training.cache.examples import EncodedClip
 from kinoform.training.devices import CPU, moved
+from kinoform.training.dropout import InputDropout
 from kinoform.training.examples import Example
 
 
@@ -27,7 +28,8 @@ from kinoform.training.examples import Example
 class ClipEncoder:
     """The one place where a clip becomes tensors: `latents`, and what its conditioners make of its inputs.
 
-    `known` are the frames of a clip that the model is given as images, where the item has none of its own.
+    `known` are the frames of a clip that the model is given as images, where the item has none of its own. A variant
+    of a clip, which lost inputs, has no latents: those of the clip are the same.
     """
 
     conditioners: tuple[Conditioner, ...]
@@ -41,7 +43,10 @@ class ClipEncoder:
         sample = read_sample(clip, self.conditioners, self.known, self.decoder)
         for conditioner in self.conditioners:
             conditioner.check(sample.inputs, clip.size)
-        latents, _ = self.encoders.codec().encode(to_signed(sample.video[None]).to(self.encoders.device))
+        if clip.lost:
+            latents = torch.empty(1, 1, 0, 1, 1)
+        else:
+            latents, _ = self.encoders.codec().encode(to_signed(sample.video[None]).to(self.encoders.device))
         condition = together(item.encode(sample.inputs, clip.size, self.encoders) for item in self.conditioners)
         prefix = prefixed(self.conditioners, "", sample.inputs, clip.size)
         return EncodedClip(latents=latents[0].to(CPU), condition=moved(condition, CPU), prefix=prefix)
@@ -74,11 +79,15 @@ def text_rows(parts: Parts, prompts: Iterable[str], device: torch.device) -> dic
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ClipExamples:
-    """Encoded clips, in memory or in a cache, in the batches of an order; see `Examples`."""
+    """Encoded clips, in memory or in a cache, in the batches of an order; see `Examples`.
+
+    With `dropout` they have the variants of the clips too, which take their places where inputs are lost.
+    """
 
     order: BatchOrder
     encoded: Mapping[Clip, Example] = field(repr=False)
     text: Mapping[str, Float[Tensor, "n d"]] = field(repr=False)
+    dropout: InputDropout | None = None
 
     def count(self, step: int) -> int:
         """See `Examples`."""
@@ -90,7 +99,11 @@ class ClipExamples:
 
     def draw(self, step: int, mine: slice) -> list[Example]:
         """See `Examples`."""
-        return [self.encoded[clip] for clip in self.order.at(step)[mine]]
+        clips = self.order.at(step)
+        if self.dropout is None:
+            return [self.encoded[clip] for clip in clips[mine]]
+        lost = self.dropout.draw(len(clips), self.order.seed, step)
+        return [self._without(clip, roles) for clip, roles in zip(clips[mine], lost[mine], strict=True)]
 
     def names(self, step: int) -> list[str]:
         """See `Examples`."""
@@ -99,3 +112,11 @@ class ClipExamples:
     def rows(self, prompts: list[str]) -> Float[Tensor, "b n d"]:
         """See `Examples`."""
         return torch.stack([self.text[prompt] for prompt in prompts])
+
+    def _without(self, clip: Clip, roles: tuple[str, ...]) -> Example:
+        """Return the example of a clip, with all that its inputs decide as that of its variant without these."""
+        whole, variant = self.encoded[clip], clip.without(roles)
+        if variant == clip:
+            return whole
+        rest = self.encoded[variant]
+        return replace(whole, prompt=rest.prompt, condition=rest.condition)

@@ -29,6 +29,7 @@ from kinoform.training.cache.fill import FillPlan, fill
 from kinoform.training.checkpoint import held
 from kinoform.training.clip_cache import CachedClips, CachedText, CacheSettings, ModelEncoders, PromptsOf, opened_cache
 from kinoform.training.clip_examples import ClipEncoder, ClipExamples, example_of, text_rows
+from kinoform.training.dropout import InputDropout
 from kinoform.training.examples import Example, Examples
 from kinoform.training.keeping import KeepingExamples, KeptWords
 from kinoform.training.plan import TrainingRun
@@ -51,7 +52,7 @@ class ClipPlan(TuningSpec):
     encoded is kept in `cache`, or in memory. The file is written in `dialect`. A prompt that is dropped is empty: what
     the recipe has as negative prompt would learn what the clips show, and take it away again. `held` are clips that
     nothing learns, whose loss is told on the way. `keep` are words that keep their meaning; each batch is twice as
-    large with them.
+    large with them. `input_dropout` says which inputs are left out how often.
     """
 
     base: str
@@ -63,6 +64,7 @@ class ClipPlan(TuningSpec):
     cache: CacheSettings | None = None
     held: ClipList | None = None
     keep: KeptWords | None = None
+    input_dropout: InputDropout | None = None
 
     output_name: ClassVar[str] = "lora.safetensors"
 
@@ -83,6 +85,7 @@ class ClipPlan(TuningSpec):
             "known": self.known,
             "rounded": rounded,
             "keep": self.keep,
+            "input_dropout": self.input_dropout,
         }
 
     @property
@@ -131,28 +134,31 @@ class ClipPlan(TuningSpec):
             filled.cache.heal()
             fill(filled, on_stage=on_stage)
             release_memory()
-            there = tuple(clip for clip in self.clips.clips if filled.cache.has(clip.key))
+            there = self._whole(lambda clip: filled.cache.has(clip.key))
             return ClipExamples(
                 order=BatchOrder(clips=there, batch=self.batch, units=units, seed=self.seed),
                 encoded=CachedClips(cache=filled.cache, clips=there),
                 text=CachedText(cache=filled.cache, prompts=tuple(filled.prompts(filled.cache))),
+                dropout=self.input_dropout,
             )
         encoded = self._encoded(PartEncoders(parts, device, torch.float32), on_stage)
         release_memory()
-        order = BatchOrder(clips=tuple(encoded), batch=self.batch, units=units, seed=self.seed)
+        order = BatchOrder(clips=self._whole(encoded.__contains__), batch=self.batch, units=units, seed=self.seed)
         prompts = [self.recipe.negative_prompt, *self._captions(example.prompt for example in encoded.values())]
-        return ClipExamples(order=order, encoded=encoded, text=text_rows(parts, prompts, device))
+        return ClipExamples(
+            order=order, encoded=encoded, text=text_rows(parts, prompts, device), dropout=self.input_dropout
+        )
 
     def validation(self, held: ClipList, parts: Parts, device: torch.device, on_stage: OnStage) -> ValidationLog:
         """Encode clips that are not learnt, and return who tells their loss."""
         clips = ClipList(clips=held.clips[:MOST_HELD], notes=())
-        examples = replace(self, clips=clips, held=None).examples(parts, device, on_stage)
+        examples = replace(self, clips=clips, held=None, input_dropout=None).examples(parts, device, on_stage)
         there = [examples.encoded[clip] for clip in examples.order.clips]
         return ValidationLog(there, examples.rows, max(MIN_STEPS, self.training.schedule.total // VALIDATIONS))
 
     def filling(self, parts: Parts, settings: CacheSettings, device: torch.device) -> FillPlan:
         """Return what a cache is to hold for this training. Warns of what others encoded into its folder."""
-        conditioners, clips = self.recipe.conditioners, self.clips.clips
+        conditioners, clips = self.recipe.conditioners, self._variants
         cache = opened_cache(settings, parts, conditioners, self.known)
         for sentence in cache.stale():
             warnings.warn(sentence, stacklevel=2)
@@ -164,6 +170,18 @@ class ClipPlan(TuningSpec):
             most_bad=int(MAX_BAD * len(clips)),
         )
 
+    @property
+    def _variants(self) -> tuple[Clip, ...]:
+        """The clips, each followed by what may be left of it."""
+        if self.input_dropout is None:
+            return self.clips.clips
+        return tuple(each for clip in self.clips.clips for each in (clip, *self.input_dropout.variants(clip)))
+
+    def _whole(self, there: Callable[[Clip], bool]) -> tuple[Clip, ...]:
+        """Return the clips that are there with all their variants."""
+        missing = {replace(clip, lost=()) for clip in self._variants if not there(clip)}
+        return tuple(clip for clip in self.clips.clips if clip not in missing)
+
     def _captions(self, prompts: Iterable[str]) -> list[str]:
         """Return prompts, and those that they become with words that keep their meaning."""
         own = list(prompts)
@@ -171,7 +189,7 @@ class ClipPlan(TuningSpec):
 
     def _encoded(self, encoders: PartEncoders, on_stage: OnStage) -> dict[Clip, Example]:
         """Encode the clips; those that cannot be read are left out with a warning, as long as they are few."""
-        clips, encoded, bad = self.clips.clips, dict[Clip, Example](), 0
+        clips, encoded, bad = self._variants, dict[Clip, Example](), 0
         with SharedDecoder() as decoder:
             encoder = ClipEncoder(
                 conditioners=self.recipe.conditioners, encoders=encoders, known=self.known, decoder=decoder

@@ -103,7 +103,7 @@ def _group(shards: list[CacheShard], newest: Mapping[str, str]) -> CacheGroup:
     sizes = Counter[str]()
     for shard in shards:
         shapes = (shard.tensors.get(f"{key}.latents") for key in shard.nodes)
-        sizes.update("x".join(map(str, item.shape)) for item in shapes if item is not None)
+        sizes.update("x".join(map(str, item.shape)) for item in shapes if item is not None and item.shape[1])
     return CacheGroup(
         kind=shards[0].kind,
         made_by=shards[0].made_by,
