@@ -1,14 +1,20 @@
 """Defaults of other trainers: their levels against formulas of their own, and one training beside them all."""
 
+import math
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from kinoform.cli.clip_options import RULES, ClipOptions, spec_of
 from kinoform.models.dit import DiT
 from kinoform.models.lora import chosen
 from kinoform.recipes.catalogue import RELEASED
 from kinoform.training.beside import bars, drawn_levels, of_trainer, table
 from kinoform.training.like import OURS, TRAINERS, TrainerDefaults, trainer_named
+from kinoform.training.names import levels_name, weighting_name
 from kinoform.training.optimizer import schedule_of
 from tests.support.refusals import refused
 
@@ -106,6 +112,54 @@ def test_a_table_has_a_line_for_each_and_says_what_is_in_it() -> None:
     lines = list(table(rows))
     assert len(lines) == len(rows) + 2 and all(row.title in line for row, line in zip(rows, lines[1:], strict=False))
     assert bars((0.0, None, 0.5, 1.0)) == "..▄█"
+
+
+def rows_of_the_page() -> dict[str, list[str]]:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    section = page.partition('### "Rank 32, 1e-4"')[2].partition("Why ours")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return {first: cells for first, *cells in rows}
+
+
+def in_brackets(usual: str, experts: str) -> str:
+    return usual if usual == experts else f"{usual} ({experts})"
+
+
+def thirds(trainer: TrainerDefaults, transformers: int) -> str:
+    below, middle = (trainer.levels_for(transformers).share_below(level, 0) for level in (0.5, 0.9))
+    return f"{100 * below:.0f}, {100 * (middle - below):.0f}, {100 * (1 - middle):.0f} %"
+
+
+def name_of_levels(trainer: TrainerDefaults, transformers: int) -> str:
+    return levels_name(replace(trainer.levels_for(transformers), stratified=True))  # type: ignore[type-var]
+
+
+def test_the_page_shows_the_defaults_of_the_code() -> None:
+    trainers, rows = (OURS, *TRAINERS.values()), rows_of_the_page()
+    with torch.device("meta"):
+        model = DiT(RELEASED["i2v-14b-480p"]().transformers[0])
+    expected = {
+        "": [trainer.title for trainer in trainers],
+        "rank": [f"{trainer.rank}" for trainer in trainers],
+        "scale alpha / rank": [f"{trainer.scale:g}" for trainer in trainers],
+        "layers of a block, of 12": [f"{len(chosen(model, each.targets)) // 40}" for each in trainers],
+        "learning rate": [f"{trainer.rate(5120):.0e}" for trainer in trainers],
+        "weight decay": [f"{trainer.adam.weight_decay:.4f}".rstrip("0").rstrip(".") for trainer in trainers],
+        "AdamW's betas": [", ".join(map(str, trainer.adam.betas)) for trainer in trainers],
+        "bound of the gradients": [f"{each.clip:g}" if math.isfinite(each.clip) else "none" for each in trainers],
+        "schedule, warm-up": [f"{trainer.schedule}, {trainer.warmup}" for trainer in trainers],
+        "average of the weights": [f"{trainer.ema.decay:g}" if trainer.ema.decay else "none" for trainer in trainers],
+        "noise levels": [in_brackets(*(name_of_levels(each, count) for count in (1, 2))) for each in trainers],
+        "below 0.5, 0.5 to 0.9, above": [in_brackets(thirds(each, 1), thirds(each, 2)) for each in trainers],
+        "drawn in strata": ["yes" if trainer.levels.stratified else "no" for trainer in trainers],
+        "weight of the loss": [weighting_name(trainer.weighting) for trainer in trainers],
+        "captions left out": [f"{trainer.caption_dropout:g}" for trainer in trainers],
+        "clips in a batch": [f"{trainer.batch}" for trainer in trainers],
+    }
+    assert {name: rows.get(name) for name in expected} == expected
+    ours = ClipOptions()
+    assert rows["frames of a long video"][0] == f"`{RULES[0]}`" and rows["file"][0] == f"`{ours.lora_format}`"
+    assert spec_of(ours, 100, 5120).optimizer.adam.learning_rate == OURS.rate(5120)
 
 
 def test_an_unknown_trainer_is_refused_with_the_nearest() -> None:
