@@ -57,7 +57,7 @@ class Case:
         return f"{self.name}, {frames * height * width // 4} tokens, {short}{', again' if self.again else ''}"
 
     def variants(self) -> Iterator[Case]:
-        """Both dtypes, with and without running blocks again."""
+        """Yield it in each dtype, with blocks run again and without."""
         for dtype in ("float32", "bfloat16"):
             for again in (False, True):
                 yield replace(self, dtype=dtype, again=again)

@@ -34,6 +34,29 @@ def test_the_table_says_how_long_it_takes_where_that_is_known(kinoform: Run) -> 
     assert "not known: give --tflops" in kinoform(*PLAN).out
 
 
+def test_accumulated_batches_and_blocks_run_again_are_counted(kinoform: Run) -> None:
+    (plain,), (told,) = (
+        kinoform(*PLAN, "--json").told,
+        kinoform(*PLAN, "--accumulate", 2, "--recompute", "full", "--json").told,
+    )
+    assert (told["epoch"], told["accumulate"], told["recompute"]) == (plain["epoch"] / 2, 2, "full")
+    (bucket,) = told["buckets"]
+    saved = plain["peaks"]["learning"] - told["peaks"]["learning"]
+    assert saved == bucket["activations"] - bucket["recomputed"] > 0
+
+
+def test_memory_decides_what_is_run_again_and_what_cannot_be(
+    kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plain,), (full,) = kinoform(*PLAN, "--json").told, kinoform(*PLAN, "--recompute", "full", "--json").told
+    most, least = (told["peaks"]["learning"] for told in (plain, full))
+    for there, chosen in ((2 * most, "none"), (most, "full"), (least // 2, "full")):
+        monkeypatch.setattr("kinoform.training.fit_step.memory_of", lambda device, there=there: there)
+        assert [told["recompute"] for told in kinoform(*PLAN, "--json").told] == [chosen]
+    ran = kinoform("train", "lora", CLIPS, "--run", "run")
+    assert ran.refusal == "does_not_fit" and not (here / "run").exists()
+
+
 def test_another_trainers_settings_count_where_no_option_says_otherwise(kinoform: Run) -> None:
     ran = kinoform(*PLAN, "--like", "fastvideo", "--rank", 8, "--weighting", "min-snr", "--json")
     (told,) = ran.told

@@ -16,9 +16,15 @@ from kinoform.conditions.protocols import NOTHING
 from kinoform.errors import KinoformError
 from kinoform.models.lora import adapters_of
 from kinoform.models.lora_linear import Adapter
+from kinoform.training.clip_plan import ClipPlan
+from kinoform.training.ema import EMASpec
 from kinoform.training.metrics import read_metrics
+from kinoform.training.optimizer import AdamSpec, CosineSchedule, MuonSpec, OptimizerSpec
+from kinoform.training.plan import TrainingRun
+from kinoform.training.recompute import Recompute
 from kinoform.training.run_log import read_run
 from kinoform.training.saving import Probe, compare, compare_weights
+from kinoform.training.stage import TrainingSpec
 from tests.support.expert_recipes import ADDRESS, write_experts
 
 CLIPS = Path(__file__).parents[2] / "examples" / "clips"
@@ -132,6 +138,15 @@ def test_a_file_that_lost_some_of_it_is_noticed_however_small_it_is(
         (("--lora-format", "zip"), "unknown_name"),
         (("--rank", "0"), "value_out_of_range"),
         (("--caption-dropout", "1.5"), "value_out_of_range"),
+        (("--optimizer", "adam"), "unknown_name"),
+        (("--optimizer", "adamw:betas=(0.9,1.0)"), "value_out_of_range"),
+        (("--optimizer", "muon:betas=(0.9,0.9)"), "unknown_option"),
+        (("--schedule", "steps"), "unknown_name"),
+        (("--warmup", "5"), "value_out_of_range"),
+        (("--accumulate", "0"), "value_out_of_range"),
+        (("--ema", "1"), "value_out_of_range"),
+        (("--clip-norm", "nan"), "value_out_of_range"),
+        (("--recompute", "some"), "unknown_name"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_read(
@@ -140,6 +155,28 @@ def test_what_cannot_be_is_refused_before_anything_is_read(
     monkeypatch.setattr("kinoform.training.clip_plan.ClipPlan.train", lambda plan, run: pytest.fail("it began"))
     assert train(kinoform, tmp_path / "run", *options).refusal == code
     assert not (tmp_path / "run").exists()
+
+
+def test_options_of_the_engine_are_those_of_the_loop(
+    tmp_path: Path, kinoform: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[ClipPlan, TrainingRun]] = []
+
+    def begin(plan: ClipPlan, run: TrainingRun) -> None:
+        begun.append((plan, run))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClipPlan, "train", begin)
+    stepping = "--optimizer muon:learning_rate=0.01 --schedule cosine --warmup 2 --weight-decay 0.1 --clip-norm 2"
+    given = f"{stepping} --accumulate 3 --ema 0 --recompute selective"
+    train(kinoform, tmp_path / "run", *given.split())
+    ((plan, run),) = begun
+    adam, muon = AdamSpec(learning_rate=8e-4, weight_decay=0.1), MuonSpec(learning_rate=0.01, weight_decay=0.1)
+    assert plan.training == TrainingSpec(
+        schedule=CosineSchedule(warmup=2, total=4), ema=EMASpec(decay=0.0, every=1), clip=2.0, accumulate=3,
+        optimizer=OptimizerSpec(adam=adam, muon=muon),
+    )  # fmt: skip
+    assert run.options.recompute is Recompute.SELECTIVE
 
 
 def test_experts_learn_a_file_each_and_take_it_again(tmp_path: Path, kinoform: Any) -> None:

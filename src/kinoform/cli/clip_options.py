@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from kinoform.cli import console
+from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.options import PATH_SETTING, SETTING, one_of, option
 from kinoform.errors import UsageError, nearest
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kinoform.training.keeping import KeptWords
     from kinoform.training.levels import Levels
     from kinoform.training.like import TrainerDefaults
-    from kinoform.training.stage import TrainingSpec
 
 CLIPS, LEARNING = "Clips", "Learning"
 RULES = ("head", "middle", "random", "spread", "sliding", "all")
@@ -215,16 +215,17 @@ def cache_beside(data: Path) -> Path:
 
 
 def clip_plan(
-    data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions, processes: int
+    data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions, engine: EngineOptions, processes: int
 ) -> tuple[Pipeline, ClipPlan]:
     """Open dataset and model, choose the clips, and return the model with the plan. Raises UsageError."""
     asked.check()
+    engine.check()
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.training.beside import beside, table
 
     pipeline = named.load(machine)
     dataset, asked = _opened(data, pipeline.recipe, asked)
-    plan = plan_of(data, dataset, pipeline.recipe, str(named.model), pipeline.machine.dtype, asked, processes)
+    plan = plan_of(data, dataset, pipeline.recipe, str(named.model), pipeline.machine.dtype, asked, engine, processes)
     if asked.like is not None:
         for line in table(beside(plan)):
             console.note(line)
@@ -248,21 +249,40 @@ def _opened(data: Path, recipe: Recipe, asked: ClipOptions) -> tuple[Dataset, Cl
 
 
 def forecast_of(
-    data: Path, named: ModelOptions, machine: MachineOptions, asked: ClipOptions, processes: int, rate: float | None
+    data: Path,
+    named: ModelOptions,
+    machine: MachineOptions,
+    asked: ClipOptions,
+    engine: EngineOptions,
+    processes: int,
+    rate: float | None,
 ) -> Forecast:
     """Return what the training would take; weights need not be there where the model is known by its name."""
     asked.check()
+    engine.check()
+    import torch
+
     from kinoform.cli.plan import machine_of, recipe_of
     from kinoform.training.forecast import forecast
+    from kinoform.training.recompute import Recompute
 
     (device, dtype), (recipe, _, _) = machine_of(machine), recipe_of(named)
     dataset, asked = _opened(data, recipe, asked)
-    plan = plan_of(data, dataset, recipe, str(named.model), dtype, asked, processes)
-    return forecast(plan, device=device, rate=rate)
+    plan = plan_of(data, dataset, recipe, str(named.model), dtype, asked, engine, processes)
+    known = engine.recompute != "auto" or device == "cpu"
+    recompute = engine.recompute_for(plan, torch.device(device), refuse=False) if known else Recompute.NONE
+    return forecast(plan, device=device, rate=rate, recompute=recompute)
 
 
 def plan_of(
-    data: Path, dataset: Dataset, recipe: Recipe, base: str, dtype: torch.dtype, asked: ClipOptions, processes: int
+    data: Path,
+    dataset: Dataset,
+    recipe: Recipe,
+    base: str,
+    dtype: torch.dtype,
+    asked: ClipOptions,
+    engine: EngineOptions,
+    processes: int,
 ) -> ClipPlan:
     """Choose the clips and return the plan of a LoRA on the model `base` of a recipe. Raises UsageError."""
     from kinoform.cli.progress import stages
@@ -302,7 +322,7 @@ def plan_of(
     clips, held = held_of(
         clips, asked.validation, lambda path: plan_of(
             path, _opened(path, recipe, asked)[0], recipe, base, dtype,
-            replace(asked, validation=None, dropout=None), processes,
+            replace(asked, validation=None, dropout=None), engine, processes,
         ).clips
     )  # fmt: skip
     for note in clips.notes:
@@ -319,7 +339,9 @@ def plan_of(
         base=base,
         clips=clips,
         batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size or usual.batch, processes=processes),
-        training=spec_of(asked, len(clips.clips), recipe.transformers[0].dim),
+        training=engine.training_spec(
+            usual, asked.learning_rate or usual.rate(recipe.transformers[0].dim), steps_of(asked, len(clips.clips))
+        ),
         dialect=lora_format(asked.lora_format),
         known=needed_frames(recipe.conditioners, clips.clips[0].size),
         cache=asked.cache_of(data),
@@ -361,18 +383,6 @@ def lora_spec(asked: ClipOptions) -> LoRASpec:
     return LoRASpec(patterns=usual.targets, rank=rank, alpha=alpha)
 
 
-def spec_of(asked: ClipOptions, clips: int, width: int) -> TrainingSpec:
-    """Return the settings of the loop: those of the usual settings where no option says another."""
-    from kinoform.training.optimizer import OptimizerSpec, no_matrix, schedule_of
-    from kinoform.training.stage import TrainingSpec
-
-    usual = asked.usual
-    rate = asked.learning_rate or usual.rate(width)
-    steps = asked.training_steps or min(MOST_STEPS, max(LEAST_STEPS, STEPS_OF_CLIP * clips))
-    warmup = min(usual.warmup, int(usual.warmup_share * steps))
-    return TrainingSpec(
-        schedule=schedule_of(usual.schedule, warmup=warmup, total=steps),
-        optimizer=OptimizerSpec(adam=replace(usual.adam, learning_rate=rate), hidden=no_matrix),
-        ema=usual.ema,
-        clip=usual.clip,
-    )
+def steps_of(asked: ClipOptions, clips: int) -> int:
+    """Return the steps of a training from so many clips."""
+    return asked.training_steps or min(MOST_STEPS, max(LEAST_STEPS, STEPS_OF_CLIP * clips))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kinoform.cli import console
 from kinoform.cli.clip_options import ClipOptions
+from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.inputs import InputOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.options import (
@@ -320,5 +321,14 @@ class CommonOptions:
     show_settings: Annotated[bool, option(PANEL, "Print all settings, and stop.", "--show-settings")] = False
 
 
-GROUPS = (ModelOptions, VideoOptions, MachineOptions, OutputOptions, TrainingOptions, ClipOptions, CommonOptions)
+GROUPS = (
+    ModelOptions,
+    VideoOptions,
+    MachineOptions,
+    OutputOptions,
+    TrainingOptions,
+    ClipOptions,
+    EngineOptions,
+    CommonOptions,
+)
 """All groups whose options may be settings."""

@@ -12,6 +12,7 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.clip_options import ClipOptions, clip_plan, forecast_of
+from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.option_groups import OutputOptions, TrainingOptions
 from kinoform.cli.options import command, varied
@@ -50,6 +51,7 @@ def train(
     *,
     named: Annotated[ModelOptions, varied(without=("vace", "lora", "lora_ignore_unknown"), default={"model": None})],
     clips: ClipOptions,
+    engine: EngineOptions,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; continued if it is there.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the result goes.")] = None,
     snapshot: Annotated[Path | None, typer.Option(help="Folder to write a small copy of the run to, and stop.")] = None,
@@ -78,8 +80,10 @@ def train(
     import torch
 
     from kinoform.pipelines.machine import choose_machine
+    from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.devices import check_compiler
     from kinoform.training.plan import TrainingRun
+    from kinoform.training.recompute import Recompute
     from kinoform.training.snapshot import read_snapshot
     from kinoform.training.stage import RunOptions
 
@@ -90,10 +94,10 @@ def train(
         named = replace(named, model=named.model or "mini")
         if plan_only:
             rate = _rate(run) if tflops is None else 1e12 * tflops
-            told = forecast_of(data, named, machine_options, clips, processes, rate)
+            told = forecast_of(data, named, machine_options, clips, engine, processes, rate)
             console.result("\n".join(told.lines()), told.as_json(), as_json=results.as_json)
             return
-        pipeline, plan = clip_plan(data, named, machine_options, clips, processes)
+        pipeline, plan = clip_plan(data, named, machine_options, clips, engine, processes)
         load_parts, address = lambda base: pipeline.parts, None
         samplers = sampler(pipeline, plan, sample_prompt or (), training)
     else:
@@ -113,13 +117,14 @@ def train(
     target = output or folder / plan.output_name
     if output is not None or target.exists():
         plan.check_output(target, force=results.force)
+    recompute = engine.recompute_for(plan, machine.device) if isinstance(plan, ClipPlan) else Recompute.NONE
     if from_snapshot is not None:
         read_snapshot(from_snapshot)  # damage to any stage is refused before the first begins
     with stages({}, drawn=False) as on_progress:  # the training draws its own bar, with the loss
         options = RunOptions(
             save_every=100, sample_every=sample_every, show_progress=not console.streams(),
             on_progress=on_progress, device=machine.device, compile=compiled, snapshot=from_snapshot,
-            observers=(*watchers(plan, track, processes), *samplers),
+            observers=(*watchers(plan, track, processes), *samplers), recompute=recompute,
         )  # fmt: skip
         result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=load_parts))
     result.save(target, recipe=address, force=results.force)

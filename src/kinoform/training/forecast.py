@@ -18,6 +18,7 @@ from kinoform.plan.modules import codec_count, encode_run, text_count, text_run
 from kinoform.plan.training_step import StepCost, step_cost
 from kinoform.training.beside import BesideRow, beside, table
 from kinoform.training.clip_plan import ClipPlan
+from kinoform.training.recompute import Recompute
 
 GIB = 2**30
 
@@ -36,7 +37,8 @@ class BucketForecast:
 class Forecast:
     """Cost of a training, of each transformer; `experts` of them learn one after the other.
 
-    `buckets` have the largest step first. `peaks` are the bytes at the worst moment of each stage on the `device`, of
+    `buckets` have the largest batch first, of which a step has `accumulate`.
+    `peaks` are the bytes at the worst moment of each stage on the `device`, of
     which `rate` operations a second are taken, if it is known. `switched_on` are settings in words, `beside` the
     training, our defaults and those of other trainers in numbers.
     """
@@ -50,20 +52,34 @@ class Forecast:
     switched_on: tuple[str, ...]
     rate: float | None
     beside: tuple[BesideRow, ...]
+    recompute: Recompute
+    accumulate: int
 
     @property
-    def epoch(self) -> int:
+    def epoch(self) -> float:
         """Steps in which every clip is learnt once."""
-        return sum(bucket.steps for bucket in self.buckets)
+        return self._batches / self.accumulate
 
     @property
     def mean_flops(self) -> float:
         """Operations of a step, in the mean of an epoch."""
-        return sum(bucket.steps * bucket.cost.flops for bucket in self.buckets) / self.epoch
+        return self.accumulate * sum(bucket.steps * self.flops(bucket) for bucket in self.buckets) / self._batches
+
+    @property
+    def _batches(self) -> int:
+        return sum(bucket.steps for bucket in self.buckets)
+
+    def flops(self, bucket: BucketForecast) -> int:
+        """Return the operations of a batch; where attention is kept, as if it were not."""
+        return bucket.cost.flops if self.recompute is Recompute.NONE else bucket.cost.flops_recomputed
+
+    def activations(self, bucket: BucketForecast) -> int:
+        """Return the bytes at the worst moment of a batch; where attention is kept, as if everything were."""
+        return bucket.cost.recomputed if self.recompute is Recompute.FULL else bucket.cost.activations
 
     def seconds(self, bucket: BucketForecast) -> float | None:
-        """Estimate the seconds of a step."""
-        return None if self.rate is None else bucket.cost.flops / self.rate
+        """Estimate the seconds of a batch."""
+        return None if self.rate is None else self.flops(bucket) / self.rate
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
@@ -79,18 +95,19 @@ class Forecast:
             ],
             "steps": self.steps, "epoch": self.epoch, "experts": self.experts, "device": self.device,
             "dtype": str(self.dtype).removeprefix("torch."), "peaks": self.peaks, "flops_per_second": self.rate,
+            "recompute": self.recompute.value, "accumulate": self.accumulate,
             "switched_on": list(self.switched_on), "beside": [asdict(row) for row in self.beside],
         }  # fmt: skip
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of a table for people."""
-        yield f"{'clips of':<16}{'clips':>7}{'tokens':>9}{'batch':>7}{'TFLOP/step':>12}{'GiB':>8}{'s/step':>9}"
+        yield f"{'clips of':<16}{'clips':>7}{'tokens':>9}{'batch':>7}{'TFLOP':>12}{'GiB':>8}{'seconds':>9}"
         for bucket in self.buckets:
             size, cost, seconds = bucket.size, bucket.cost, self.seconds(bucket)
-            held = (cost.weights + cost.state + cost.activations) / GIB
+            held = (cost.weights + cost.state + self.activations(bucket)) / GIB
             yield (
                 f"{f'{size.width}x{size.height}x{size.num_frames}':<16}{bucket.clips:>7}{cost.tokens:>9}"
-                f"{cost.batch:>7}{_tera(cost.flops):>12}{held:>8.3g}"
+                f"{cost.batch:>7}{_tera(self.flops(bucket)):>12}{held:>8.3g}"
                 f"{'?' if seconds is None else f'{seconds:.3g}':>9}"
             )
         cost = self.buckets[0].cost
@@ -100,16 +117,18 @@ class Forecast:
         yield f"learns            {cost.learning / 1e6:.4g} M numbers in float32{of}"
         yield (
             f"memory            base in {dtype} {cost.weights / GIB:.3g} GiB, what learns with gradients, moments and "
-            f"average {cost.state / GIB:.3g} GiB, activations {cost.activations / GIB:.3g} GiB"
+            f"average {cost.state / GIB:.3g} GiB, activations {self.activations(self.buckets[0]) / GIB:.3g} GiB"
         )
         for stage, peak in self.peaks.items():
             yield f"peak, {stage:<12}{peak / GIB:.3g} GiB on {self.device}"
         yield f"switched on       {', '.join(self.switched_on)}"
-        yield (
-            f"could be          blocks run again in the backward: activations {cost.recomputed / GIB:.3g} GiB, and a "
-            f"step {_tera(cost.flops_recomputed)} TFLOP"
-        )
-        yield f"steps             {self.steps}, {self.epoch} an epoch: {self.steps / self.epoch:.3g} epochs"
+        if self.recompute is Recompute.NONE:
+            yield (
+                f"could be          blocks run again in the backward: activations {cost.recomputed / GIB:.3g} GiB, "
+                f"and a batch {_tera(cost.flops_recomputed)} TFLOP"
+            )
+        batches = "" if self.accumulate == 1 else f" of {self.accumulate} batches"
+        yield f"steps             {self.steps}{batches}, {self.epoch:g} an epoch: {self.steps / self.epoch:.3g} epochs"
         if self.rate is None:
             yield "time              not known: give --tflops, or as --run the folder of such a training"
         else:
@@ -119,7 +138,9 @@ class Forecast:
         yield from table(self.beside)
 
 
-def forecast(plan: ClipPlan, *, device: str, rate: float | None = None) -> Forecast:
+def forecast(
+    plan: ClipPlan, *, device: str, rate: float | None = None, recompute: Recompute = Recompute.NONE
+) -> Forecast:
     """Count what a plan will take on a type of device, at so many operations a second; no weight is read."""
     recipe = plan.recipe
     units = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch)
@@ -140,20 +161,28 @@ def forecast(plan: ClipPlan, *, device: str, rate: float | None = None) -> Forec
         experts=len(recipe.transformers),
         dtype=plan.precision,
         device=device,
-        peaks=_peaks(plan, buckets, device),
-        switched_on=tuple(_switched_on(plan)),
+        peaks=_peaks(plan, buckets, device, recompute),
+        switched_on=tuple(_switched_on(plan, recompute)),
         rate=rate,
         beside=beside(plan),
+        recompute=recompute,
+        accumulate=plan.training.accumulate or 1,
     )
 
 
-def _switched_on(plan: ClipPlan) -> Iterator[str]:
+KEPT = {
+    Recompute.NONE: "activations are kept", Recompute.FULL: "blocks are run again in the backward",
+    Recompute.SELECTIVE: "blocks but for attention are run again in the backward",
+}  # fmt: skip
+
+
+def _switched_on(plan: ClipPlan, recompute: Recompute) -> Iterator[str]:
     """Yield what a training does for memory and time, and what it does not."""
     if plan.cache is None:
         yield "encoded clips are kept in memory"
     else:
         yield f"encoded clips are kept in {plan.cache.folder} in {str(plan.cache.dtype).removeprefix('torch.')}"
-    yield "activations are kept"
+    yield KEPT[recompute]
     if plan.held is not None:
         yield f"{len(plan.held.clips)} clips are held out and measured"
 
@@ -163,14 +192,16 @@ def _tera(flops: int) -> str:
     return f"{tera:,.0f}" if tera >= 1000 else f"{tera:.4g}"
 
 
-def _peaks(plan: ClipPlan, buckets: list[BucketForecast], device: str) -> dict[str, int]:
+def _peaks(plan: ClipPlan, buckets: list[BucketForecast], device: str, recompute: Recompute) -> dict[str, int]:
     """Return the bytes at the worst moment of reading clips and captions, in float32, and of learning."""
     recipe, kernels, fixed = plan.recipe, kernels_of(device, torch.float32), INTERPRETER.get(device, ACCELERATOR)
     sizes = [bucket.size for bucket in buckets]
     latents = {latent_size(recipe.codec, size.num_frames, size.height, size.width) for size in sizes}
     encodes = [encode_run(recipe.codec, item, kernels) for item in latents]
     captions = text_run(recipe.text, torch.float32, kernels)
-    learning = max(bucket.cost.activations for bucket in buckets) + buckets[0].cost.weights + buckets[0].cost.state
+    full = recompute is Recompute.FULL
+    most = max(bucket.cost.recomputed if full else bucket.cost.activations for bucket in buckets)
+    learning = most + buckets[0].cost.weights + buckets[0].cost.state
     return {
         "clips": fixed + codec_count(recipe.codec).bytes(torch.float32) + max(run.peak + run.copies for run in encodes),
         "captions": fixed + text_count(recipe.text).bytes(torch.float32) + captions.peak + captions.copies,

@@ -103,12 +103,12 @@ MUSUBI = TrainerDefaults(
     batch=1,
     otherwise=(
         "it tells the network the timestep and one more; here it is told the timestep of the noise",
-        "it squeezes the levels into --min_timestep and --max_timestep; here --levels-range cuts a part of them out, "
-        "as its --preserve_distribution_shape does",
+        "it squeezes the levels into its min_timestep and max_timestep; here --levels-range cuts a part of them out, "
+        "as its preserve_distribution_shape does",
         "of two experts it trains one LoRA; here each learns its own",
         EIGHT_BITS,
     ),
-    source="the command of docs/wan.md; --network_alpha is 1 where it is not given",
+    source="the command of docs/wan.md; its network_alpha is 1 where it is not given",
 )
 
 DIFFUSION_PIPE = TrainerDefaults(

@@ -1,5 +1,7 @@
 """Names of noise levels and weightings, as options and files of settings write them."""
 
+from dataclasses import replace
+
 from kinoform.solvers.names import name_in, value_named
 from kinoform.training.levels import (
     GridLevels,
@@ -10,6 +12,7 @@ from kinoform.training.levels import (
     LogitNormalLevels,
     ModeLevels,
 )
+from kinoform.training.optimizer import Adam8bitSpec, AdamSpec, MuonSpec, OptimizerSpec, every_matrix, no_matrix
 from kinoform.training.weighting import Bell, CosMap, MinSNR, SigmaSqrt, Weighting
 
 LEVELS: dict[str, InvertibleLevels] = {
@@ -18,6 +21,10 @@ LEVELS: dict[str, InvertibleLevels] = {
 }  # fmt: skip
 WEIGHTINGS: dict[str, Weighting] = {
     "min-snr": MinSNR(), "bell": Bell(), "sigma-sqrt": SigmaSqrt(), "cosmap": CosMap(),
+}  # fmt: skip
+
+OPTIMIZERS: dict[str, AdamSpec | MuonSpec] = {
+    "adamw": AdamSpec(), "adamw-8bit": Adam8bitSpec(), "muon": MuonSpec(),
 }  # fmt: skip
 
 NO_WEIGHTING = "none"
@@ -35,6 +42,19 @@ def weighting_of(name: str) -> Weighting | None:
     if name == NO_WEIGHTING:
         return None
     return value_named(name, "weighting", WEIGHTINGS, "min-snr:gamma=5", owner=PLAN)
+
+
+def optimizer_of(name: str, learning_rate: float) -> OptimizerSpec:
+    """Return the optimizer of a name such as `adamw:betas=(0.9,0.99)`; see `solvers.names.value_named`.
+
+    `learning_rate` is AdamW's, unless the name has one; with `muon` AdamW has what is no matrix.
+    """
+    spec = value_named(name, "optimizer", OPTIMIZERS, "adamw:betas=(0.9,0.99)", owner=PLAN)
+    if isinstance(spec, MuonSpec):
+        return OptimizerSpec(muon=spec, adam=AdamSpec(learning_rate=learning_rate), hidden=every_matrix)
+    return OptimizerSpec(
+        adam=spec if "learning_rate" in name else replace(spec, learning_rate=learning_rate), hidden=no_matrix
+    )
 
 
 def levels_name(levels: Levels) -> str:

@@ -120,6 +120,20 @@ class AdamSpec:
     epsilon: float = 1e-8
     weight_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not (
+            self.learning_rate > 0
+            and len(self.betas) == 2
+            and all(0 <= beta < 1 for beta in self.betas)
+            and self.epsilon > 0
+            and self.weight_decay >= 0
+        ):
+            raise UsageError(
+                "AdamW needs learning_rate and epsilon above 0, two betas from 0 to below 1, and weight_decay from 0 "
+                f"on; got {self.learning_rate}, {self.epsilon}, {self.betas} and {self.weight_decay}",
+                code="value_out_of_range",
+            )
+
     def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         """Build it for parameters by name. Raises UsageError where this machine lacks it."""
         return torch.optim.AdamW(
