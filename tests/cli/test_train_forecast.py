@@ -57,6 +57,13 @@ def test_memory_decides_what_is_run_again_and_what_cannot_be(
     assert ran.refusal == "does_not_fit" and not (here / "run").exists()
 
 
+def test_clips_of_each_length_and_size_are_counted(kinoform: Run) -> None:
+    sizes = ("--clip-frames", "9+17", "--clip-size", "64x64,48x48", "--one-size")
+    (told,) = kinoform(*PLAN, *sizes, "--json").told
+    found = {(bucket["width"], bucket["frames"], bucket["clips"]) for bucket in told["buckets"]}
+    assert found == {(side, frames, 8) for side in (48, 64) for frames in (9, 17)}
+
+
 def test_another_trainers_settings_count_where_no_option_says_otherwise(kinoform: Run) -> None:
     ran = kinoform(*PLAN, "--like", "fastvideo", "--rank", 8, "--weighting", "min-snr", "--json")
     (told,) = ran.told

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kinoform.conditions.protocols import Units, VideoSize
-from kinoform.datasets.buckets import BatchSize, buckets_of, tokens_of
+from kinoform.datasets.buckets import BatchSize, ClipLengths, buckets_of, lengths_of, tokens_of
 from kinoform.datasets.clips import (
     AllClips,
     ClipList,
@@ -38,7 +38,13 @@ def survey(frames: int, height: int = 64, width: int = 64, *, name: str = "", st
 
 def chosen(surveys: list[Survey | UsageError], **changes: object) -> ClipList:
     dataset = Dataset(path=Path("data"), form="folder", items=tuple(item(n) for n in range(len(surveys))))
-    usual: dict = {"rule": HeadClip(), "lengths": (17,), "buckets": buckets_of(64, 64, UNITS), "fps": 16.0, "seed": 0}
+    usual: dict = {
+        "rule": HeadClip(),
+        "lengths": ClipLengths(frames=(17,)),
+        "buckets": [buckets_of(64, 64, UNITS)],
+        "fps": 16.0,
+        "seed": 0,
+    }
     return choose_clips(dataset, surveys, units=UNITS, **{**usual, **changes})
 
 
@@ -75,7 +81,8 @@ def test_images_of_a_whole_video_do_not_stand_for_frames_within_it() -> None:
     dataset = Dataset(path=Path("data"), form="folder", items=(framed, item(1)))
     videos = [replace(survey(30), hashes=("a", "b", "c")), survey(30)]
     found = choose_clips(
-        dataset, videos, rule=SlidingClips(stride=13), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS,
+        dataset, videos, rule=SlidingClips(stride=13), lengths=ClipLengths(frames=(17,)),
+        buckets=[buckets_of(64, 64, UNITS)], units=UNITS,
         fps=16.0, seed=0,
     )  # fmt: skip
     assert [(clip.start, clip.own) for clip in found.clips] == [(0, (-1,)), (13, (0,)), (0, ()), (13, ())]
@@ -89,14 +96,41 @@ def test_items_that_are_enlarged_are_named() -> None:
 
 
 def test_a_clip_has_the_longest_length_that_its_video_fills() -> None:
-    found = chosen([survey(9), survey(20), survey(40), survey(1, still=True)], lengths=(9, 17, 33))
+    found = chosen([survey(9), survey(20), survey(40), survey(1, still=True)], lengths=ClipLengths(frames=(9, 17, 33)))
     assert [clip.size.num_frames for clip in found.clips] == [9, 17, 33, 1]
     assert any("3 frames" not in note and "frames are not learnt" in note for note in found.notes)
 
 
+def test_a_video_is_learnt_in_each_length_that_it_fills_and_in_a_size_of_each_area() -> None:
+    buckets = [buckets_of(side, side, UNITS) for side in (64, 96, 64)]
+    lengths, rule = lengths_of("33 + 9+17"), SlidingClips(stride=12)
+    found = chosen([survey(9), survey(24), survey(1, still=True)], lengths=lengths, rule=rule, buckets=buckets)
+    told = [(clip.item.name, clip.size.num_frames, clip.size.width, clip.start) for clip in found.clips]
+    assert told == [
+        *(("0.mp4", 9, side, 0) for side in (64, 96)),
+        *(("1.mp4", 9, side, start) for side in (64, 96) for start in (0, 12)),
+        *(("1.mp4", 17, side, 0) for side in (64, 96)),
+        *(("2.mp4", 1, side, 0) for side in (64, 96)),
+    ]
+    assert len({clip.key for clip in found.clips}) == len(told)
+    assert any("of 1 videos up to 7 frames are not learnt" in note for note in found.notes)
+    with refused("clips_too_short", "0.mp4"):
+        chosen([survey(8)], lengths=lengths)
+
+
+@pytest.mark.parametrize("text", ["", "17,33+49", "17 33", "0", "17,", "1000000"])
+def test_text_that_names_no_lengths_is_refused(text: str) -> None:
+    with refused("bad_value"):
+        lengths_of(text)
+
+
+def test_lengths_are_written_as_they_are_read() -> None:
+    assert [lengths_of(lengths_of(text).text).text for text in ("17", "33,17", "33+17")] == ["17", "17,33", "17+33"]
+
+
 def test_lengths_that_cannot_be_are_refused() -> None:
     with refused("frames_not_legal", "13", "17"):
-        chosen([survey(40)], lengths=(16,))
+        chosen([survey(40)], lengths=ClipLengths(frames=(16,)))
     with refused("clips_too_short", "0.mp4", "12"):
         chosen([survey(12), survey(40)])
 
@@ -105,7 +139,7 @@ def test_proportions_choose_the_bucket_of_equal_area() -> None:
     found = chosen([survey(17, 480, 832), survey(17, 832, 480), survey(17, 500, 500)])
     sizes = [(clip.size.height, clip.size.width) for clip in found.clips]
     assert sizes == [(48, 80), (80, 48), (64, 64)]
-    one = chosen([survey(17, 480, 832)], buckets=buckets_of(64, 64, UNITS, one=True))
+    one = chosen([survey(17, 480, 832)], buckets=[buckets_of(64, 64, UNITS, one=True)])
     assert one.clips[0].size == VideoSize(num_frames=17, height=64, width=64)
     with refused("size_not_legal", "multiples of 16"):
         buckets_of(60, 64, UNITS)
@@ -127,7 +161,8 @@ def test_the_same_bytes_are_seen_twice_and_a_copied_source_is_refused() -> None:
         dataset = Dataset(path=Path("data"), form="folder", items=(item(0, **{role: value}),))
         with refused("sample_unchanged", "0.mp4", role):
             choose_clips(
-                dataset, [copied], rule=HeadClip(), lengths=(17,), buckets=buckets_of(64, 64, UNITS), units=UNITS,
+                dataset, [copied], rule=HeadClip(), lengths=ClipLengths(frames=(17,)),
+                buckets=[buckets_of(64, 64, UNITS)], units=UNITS,
                 fps=16.0, seed=0,
             )  # fmt: skip
 
@@ -144,7 +179,7 @@ def order(processes: int = 1, *, tokens: int = 240, seed: int = 3) -> BatchOrder
     """Return batches of 7 small clips, 3 wide ones, and one still."""
     surveys: list[Survey | UsageError] = [survey(17, name=f"s{n}") for n in range(7)]
     surveys += [survey(33, name=f"w{n}") for n in range(3)] + [survey(1, name="still", still=True)]
-    found = chosen(surveys, lengths=(17, 33))
+    found = chosen(surveys, lengths=ClipLengths(frames=(17, 33)))
     clips = (*found.clips[:6], replace(found.clips[6], item=replace(found.clips[6].item, repeats=2)), *found.clips[7:])
     return BatchOrder(
         clips=clips, batch=BatchSize(tokens=tokens, largest=8, processes=processes), units=UNITS, seed=seed

@@ -15,7 +15,7 @@ from kinoform.conditions.known_frames import KnownFrames
 from kinoform.conditions.protocols import Units, declared
 from kinoform.conditions.standard_inputs import FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.conditions.vace import Vace
-from kinoform.datasets.buckets import buckets_of
+from kinoform.datasets.buckets import ClipLengths, buckets_of
 from kinoform.datasets.clips import Clip, HeadClip, SlidingClips, choose_clips
 from kinoform.datasets.item import DatasetItem
 from kinoform.datasets.open import open_dataset
@@ -48,8 +48,8 @@ def folder(tmp_path: Path) -> Path:
 def clips_in(folder: Path, length: int, rule=None) -> tuple[Clip, ...]:
     dataset = open_dataset(folder)
     return choose_clips(
-        dataset, list(survey(dataset, 16.0)), rule=rule or HeadClip(), lengths=(length,),
-        buckets=buckets_of(32, 32, UNITS), units=UNITS, fps=16.0, seed=0,
+        dataset, list(survey(dataset, 16.0)), rule=rule or HeadClip(), lengths=ClipLengths(frames=(length,)),
+        buckets=[buckets_of(32, 32, UNITS)], units=UNITS, fps=16.0, seed=0,
     ).clips  # fmt: skip
 
 
@@ -118,8 +118,8 @@ def test_inputs_of_a_model_of_ones_own_are_files_beside_a_clip_and_columns(folde
 
     dataset = open_dataset(folder / "table.jsonl", declared((Depth(),)))
     (_, clip) = choose_clips(
-        dataset, list(survey(dataset, 16.0)), rule=SlidingClips(stride=3), lengths=(9,),
-        buckets=buckets_of(32, 32, UNITS), units=UNITS, fps=16.0, seed=0,
+        dataset, list(survey(dataset, 16.0)), rule=SlidingClips(stride=3), lengths=ClipLengths(frames=(9,)),
+        buckets=[buckets_of(32, 32, UNITS)], units=UNITS, fps=16.0, seed=0,
     ).clips  # fmt: skip
     inputs = read_sample(clip, (Depth(),)).inputs
     depth, camera = inputs[DEPTH], inputs[CAMERA]

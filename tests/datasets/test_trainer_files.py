@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from kinoform.datasets.asked import DatasetSettings
+from kinoform.datasets.buckets import ClipLengths
 from kinoform.datasets.open import open_dataset
 from tests.support.refusals import refused
 
@@ -55,9 +56,13 @@ def test_a_file_of_musubi_keeps_its_settings(data: Path) -> None:
     assert [item.name for item in found.items] == ["clips/a.png", "clips/b.png", "table.jsonl/more/c.png"]
     assert [item.repeats for item in found.items] == [3, 3, 1] and found.items[2].source == data / "clips" / "a.png"
     assert found.asked == DatasetSettings(
-        size=(960, 544), one_size=False, frames=(1, 25, 45), rule="sliding=10", batch=2
+        sizes=((960, 544),),
+        one_size=False,
+        lengths=ClipLengths(frames=(1, 25, 45), each=True),
+        rule="sliding=10",
+        batch=2,
     )
-    assert {note.split()[0] for note in found.notes} == {"cache_directory", "bucket_no_upscale", "target_frames", "a"}
+    assert {note.split()[0] for note in found.notes} == {"cache_directory", "bucket_no_upscale", "target_frames"}
     assert any("[1, 25, 47] are trimmed to [1, 25, 45]" in note for note in found.notes)
 
 
@@ -73,7 +78,7 @@ def test_a_file_of_musubi_keeps_its_settings(data: Path) -> None:
 )
 def test_what_musubi_does_unasked_is_done_or_said(data: Path, asked: str, rule: str | None, says: str) -> None:
     found = opened(data, f'[[datasets]]\nvideo_directory = "clips"\ntarget_frames = [25]\n{asked}\n')
-    assert found.asked == DatasetSettings(one_size=True, frames=(25,), rule=rule)
+    assert found.asked == DatasetSettings(one_size=True, lengths=ClipLengths(frames=(25,)), rule=rule)
     assert len(found.notes) == bool(says) and all(says in note for note in found.notes)
 
 
@@ -123,8 +128,10 @@ path = "more"
 def test_a_file_of_diffusion_pipe_keeps_its_settings(data: Path) -> None:
     found = opened(data, PIPE)
     assert [item.repeats for item in found.items] == [5, 5, 1]
-    assert found.asked == DatasetSettings(size=(512, 512), one_size=False, frames=(33,))
+    assert found.asked == DatasetSettings(sizes=((512, 512),), one_size=False, lengths=ClipLengths(frames=(33,)))
     assert any(note.startswith("min_ar") for note in found.notes)
+    several = opened(data, PIPE.replace("[512]", "[512, [832, 480]]").replace("[1, 33]", "[1, 33, 65]")).asked
+    assert several.sizes == ((512, 512), (832, 480)) and several.lengths == ClipLengths(frames=(33, 65))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +160,8 @@ def test_what_cannot_be_followed_is_named(data: Path, old: str, new: str, code: 
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [
-        ("[512]", "[512, 768]", "dataset_settings_differ"),
+        ("[512]", "512", "wrong_type"),
+        ("[512]", "[]", "wrong_type"),
         ('path = "more"', 'path = "gone"', "file_missing"),
         ("min_ar", "min_arr", "dataset_key_unknown"),
         ("num_repeats = 5", 'mask_path = "masks"', "dataset_key_not_read"),

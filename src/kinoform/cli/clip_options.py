@@ -55,10 +55,10 @@ class ClipOptions:
         SETTING,
     ] = None
     clip_frames: Annotated[
-        str | None, option(CLIPS, "Frames of a clip, or several as 17,33: the most that a video fills."), SETTING
+        str | None, option(CLIPS, "Frames of a clip; 17,33: the most that a video fills; 17+33: each."), SETTING
     ] = None
     clip_size: Annotated[
-        str | None, option(CLIPS, "WIDTHxHEIGHT, whose area clips of other proportions get."), SETTING
+        str | None, option(CLIPS, "WIDTHxHEIGHT, whose area clips of other proportions get; or several."), SETTING
     ] = None
     one_size: Annotated[
         bool | None, option(CLIPS, "Crop all clips to that size.", "--one-size/--many-sizes"), SETTING
@@ -167,8 +167,8 @@ class ClipOptions:
 
     def beside(self, dataset: DatasetSettings) -> ClipOptions:
         """Return these options with what the dataset asks for where nothing is said, and else the usual."""
-        frames = None if dataset.frames is None else ",".join(map(str, dataset.frames))
-        size = None if dataset.size is None else "x".join(map(str, dataset.size))
+        frames = None if dataset.lengths is None else dataset.lengths.text
+        size = None if dataset.sizes is None else ",".join(f"{width}x{height}" for width, height in dataset.sizes)
         return replace(
             self,
             clips=self.clips or dataset.rule or RULES[0],
@@ -177,17 +177,6 @@ class ClipOptions:
             one_size=bool(dataset.one_size if self.one_size is None else self.one_size),
             batch_size=self.batch_size or dataset.batch or self.usual.batch,
         )
-
-    def lengths(self, usual: int) -> tuple[int, ...]:
-        """Return the frames of clips. Raises UsageError for text that is no list of numbers."""
-        if self.clip_frames is None:
-            return (usual,)
-        words = [word.strip() for word in self.clip_frames.split(",")]
-        if not all(word.isdecimal() and 0 < int(word) < 100_000 for word in words):
-            raise UsageError(
-                f"--clip-frames {self.clip_frames[:40]!r} is no number of frames; write 81, or 17,33", code="bad_value"
-            )
-        return tuple(sorted({int(word) for word in words}))
 
     def rule(self) -> ClipRule:
         """Return the rule of clips. Raises UsageError for a name that none has, or a bad number behind it."""
@@ -289,7 +278,7 @@ def plan_of(
     from kinoform.cli.values import size_of
     from kinoform.conditions.protocols import Units, declared
     from kinoform.conversion.lora_files import lora_format
-    from kinoform.datasets.buckets import BatchSize, buckets_of
+    from kinoform.datasets.buckets import BatchSize, buckets_of, lengths_of
     from kinoform.datasets.clips import choose_clips
     from kinoform.datasets.item import INPUT_OF
     from kinoform.datasets.own_inputs import own_inputs
@@ -302,12 +291,14 @@ def plan_of(
     usual = asked.usual
     units, inputs = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch), declared(recipe.conditioners)
     dataset.check_inputs(frozenset(inputs), recipe.name)
-    width, height = size_of(asked.clip_size, "--clip-size")
-    buckets = buckets_of(height or recipe.height, width or recipe.width, units, one=bool(asked.one_size))
+    texts = (asked.clip_size or f"{recipe.width}x{recipe.height}").split(",")
+    sizes = [size_of(text, "--clip-size") for text in texts]
+    buckets = [buckets_of(height or 0, width or 0, units, one=bool(asked.one_size)) for width, height in sizes]
+    lengths = lengths_of(asked.clip_frames or str(recipe.num_frames))
     with stages({"survey": "looking at the clips"}) as on_progress:
         surveys = list(survey(dataset, recipe.fps, lambda done, total: on_progress("survey", done, total)))
     clips = choose_clips(
-        dataset, surveys, rule=asked.rule(), lengths=asked.lengths(recipe.num_frames), buckets=buckets, units=units,
+        dataset, surveys, rule=asked.rule(), lengths=lengths, buckets=buckets, units=units,
         fps=recipe.fps, seed=SEED,
     )  # fmt: skip
     dropout = None if asked.dropout is None else input_dropout_of(asked.dropout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from kinoform.datasets.buckets import ClipLengths
 from kinoform.errors import UsageError
 
 
@@ -12,13 +13,14 @@ from kinoform.errors import UsageError
 class DatasetSettings:
     """Choices of a dataset file, None where it makes none; options of the command line override them.
 
-    `size` is (width, height) of the area of all buckets, `one_size` crops all clips to it, `frames` are the lengths of
-    clips, `rule` names the choice of clips as `--clips` does, and `batch` is the largest number of clips in a batch.
+    `sizes` are (width, height) of the areas of buckets, in each of which a clip is learnt, `one_size` crops all clips
+    to them, `lengths` are those of clips, `rule` names the choice of clips as `--clips` does, and `batch` is the
+    largest number of clips in a batch.
     """
 
-    size: tuple[int, int] | None = None
+    sizes: tuple[tuple[int, int], ...] | None = None
     one_size: bool | None = None
-    frames: tuple[int, ...] | None = None
+    lengths: ClipLengths | None = None
     rule: str | None = None
     batch: int | None = None
 

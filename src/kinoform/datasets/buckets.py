@@ -1,4 +1,4 @@
-"""Buckets: the sizes in which clips are learnt, and how many of a size make a batch."""
+"""Buckets: the sizes and lengths in which clips are learnt, and how many of a size make a batch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,43 @@ ASPECTS = (1 / 2, 9 / 16, 2 / 3, 3 / 4, 1.0, 4 / 3, 3 / 2, 16 / 9, 2.0)
 
 LARGER = 1.1
 """Share of the area that is asked for, up to which a bucket may have more where its sides are rounded."""
+
+
+MAX_FRAMES = 99_999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipLengths:
+    """Frames of clips, in rising order: a video is learnt in the longest that it fills, with `each` in all of these."""
+
+    frames: tuple[int, ...]
+    each: bool = False
+
+    @property
+    def text(self) -> str:
+        """The lengths as `lengths_of` reads them."""
+        return ("+" if self.each else ",").join(map(str, self.frames))
+
+    def of(self, there: int) -> tuple[int, ...]:
+        """Return the lengths for a video of so many frames, the longest last; none where it fills none."""
+        filled = tuple(number for number in self.frames if number <= there)
+        return filled if self.each else filled[-1:]
+
+
+def lengths_of(text: str) -> ClipLengths:
+    """Return the lengths of text: 81, or 17,33 for the longest that a video fills, or 17+33 for each that it fills.
+
+    Raises UsageError for text that is no such list.
+    """
+    each = "+" in text
+    words = [word.strip() for word in text.split("+" if each else ",")]
+    if not all(word.isdecimal() and len(word) < 6 and 0 < int(word) <= MAX_FRAMES for word in words):
+        raise UsageError(
+            f"--clip-frames {text[:40]!r} is no number of frames; write 81, 17,33 for the longest that a video fills, "
+            "or 17+33 for each",
+            code="bad_value",
+        )
+    return ClipLengths(frames=tuple(sorted({int(word) for word in words})), each=each and len(words) > 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

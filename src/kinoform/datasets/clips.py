@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from kinoform.conditions.protocols import Units, VideoSize
-from kinoform.datasets.buckets import Buckets
+from kinoform.datasets.buckets import Buckets, ClipLengths
 from kinoform.datasets.item import FIRST, LAST, Dataset, DatasetItem, some
 from kinoform.datasets.survey import Survey
 from kinoform.errors import UsageError
@@ -158,41 +158,42 @@ def choose_clips(
     surveys: Sequence[Survey | UsageError],
     *,
     rule: ClipRule,
-    lengths: Sequence[int],
-    buckets: Buckets,
+    lengths: ClipLengths,
+    buckets: Sequence[Buckets],
     units: Units,
     fps: float,
     seed: int,
 ) -> ClipList:
-    """Choose clips, of each item in the longest of the `lengths` that it fills; an image is a clip of one frame.
+    """Choose clips, of each item in the `lengths` that it fills and a size of each of the `buckets`.
 
-    `surveys` tell each item's size and frames at `fps`, or what is wrong with it. Raises UsageError when too many items
-    cannot be read, for videos that are shorter than every length, for the same file twice, and for a length that is
-    not 1 + n * the codec's stride in time.
+    An image is a clip of one frame. `surveys` tell each item's size and frames at `fps`, or what is wrong with it.
+    Raises UsageError when too many items cannot be read, for videos that are shorter than every length, for the same
+    file twice, and for a length that is not 1 + n * the codec's stride in time.
     """
-    _check_lengths(lengths, units)
+    _check_lengths(lengths.frames, units)
     notes = _bad_items(dataset, surveys)
     readable = [
         (item, survey) for item, survey in zip(dataset.items, surveys, strict=True) if isinstance(survey, Survey)
     ]
-    _check_short(readable, lengths)
+    _check_short(readable, lengths.frames)
     notes += _twice(readable)
     notes += _enlarged(readable, buckets)
     clips: list[Clip] = []
     trimmed: list[int] = []
     for item, survey in readable:
-        length = 1 if survey.still else max(each for each in lengths if each <= survey.num_frames)
-        height, width = buckets.of(survey.height, survey.width)
-        size = VideoSize(num_frames=length, height=height, width=width)
-        starts = rule.starts(survey.num_frames, length, _generator(seed, survey))
-        trimmed += [survey.num_frames - length] if len(starts) == 1 and survey.num_frames > length else []
-        clips += [
-            Clip(
-                item=item, start=start, size=size, fps=fps, hashes=survey.hashes,
-                own=_own(item, start, survey.num_frames - length),
-            )
-            for start in starts
-        ]  # fmt: skip
+        sides = dict.fromkeys(group.of(survey.height, survey.width) for group in buckets)
+        starts, longest = list[int](), 0
+        for longest in (1,) if survey.still else lengths.of(survey.num_frames):
+            starts = rule.starts(survey.num_frames, longest, _generator(seed, survey))
+            clips += [
+                Clip(
+                    item=item, start=start, size=VideoSize(num_frames=longest, height=height, width=width), fps=fps,
+                    hashes=survey.hashes, own=_own(item, start, survey.num_frames - longest),
+                )
+                for height, width in sides
+                for start in starts
+            ]  # fmt: skip
+        trimmed += [survey.num_frames - longest] if len(starts) == 1 and survey.num_frames > longest else []
     if own := sum(bool(clip.own) for clip in clips):
         notes.append(
             f"{own} clips do not begin or end where their videos do: frames of their own stand for the images first "
@@ -264,12 +265,12 @@ def _twice(readable: Iterable[tuple[DatasetItem, Survey]]) -> list[str]:
     return [f"of the same bytes, and counted twice: {some(twice)}"] if twice else []
 
 
-def _enlarged(readable: Iterable[tuple[DatasetItem, Survey]], buckets: Buckets) -> list[str]:
+def _enlarged(readable: Iterable[tuple[DatasetItem, Survey]], buckets: Sequence[Buckets]) -> list[str]:
     """Name items that are smaller than the size in which they are learnt."""
     scales: dict[str, float] = {}
     for item, survey in readable:
-        height, width = buckets.of(survey.height, survey.width)
-        scales[item.name] = max(height / survey.height, width / survey.width)
+        sides = (group.of(survey.height, survey.width) for group in buckets)
+        scales[item.name] = max(max(height / survey.height, width / survey.width) for height, width in sides)
     small = [name for name, scale in scales.items() if scale > 1]
     if not small:
         return []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kinoform.datasets.asked import DatasetSettings
+from kinoform.datasets.buckets import ClipLengths
 from kinoform.datasets.folder import folder_dataset, with_sources
 from kinoform.datasets.item import Dataset, DatasetItem
 from kinoform.datasets.own_inputs import NONE, OwnInputs
@@ -139,9 +140,9 @@ def _musubi(path: Path, parsed: Table, own: OwnInputs) -> list[_Part]:
         stills = sources[0].startswith("image")
         lengths, notes = ([], []) if stills else _lengths(path, place, given)
         asked = DatasetSettings(
-            size=_pair(path, place, "resolution", given.get("resolution")),
+            sizes=_sizes(path, place, "resolution", [given["resolution"]] if "resolution" in given else None),
             one_size=not given.get("enable_bucket", False),
-            frames=tuple(lengths) or None,
+            lengths=ClipLengths(frames=tuple(lengths), each=len(lengths) > 1) if lengths else None,
             rule=None if stills else _rule(path, place, given),
             batch=whole(f"{path}: {place}batch_size", given.get("batch_size", 1), 1, 10_000)
             if "batch_size" in given
@@ -162,11 +163,11 @@ def _pipe(path: Path, parsed: Table, own: OwnInputs) -> list[_Part]:
         if "path" not in given:
             raise UsageError(f"{path}: {place}has no path", code="dataset_row_incomplete")
         _check_refused(path, place, given)
-        sizes = given.get("resolutions")
+        lengths = tuple(number for number in _counts(path, place, "frame_buckets", given) if number > 1)
         asked = DatasetSettings(
-            size=None if sizes is None else _pair(path, place, "resolutions", _only(path, place, "resolutions", sizes)),
+            sizes=_sizes(path, place, "resolutions", given.get("resolutions")),
             one_size=not given.get("enable_ar_bucket", False),
-            frames=tuple(number for number in _counts(path, place, "frame_buckets", given) if number > 1) or None,
+            lengths=ClipLengths(frames=lengths) if lengths else None,
         )
         parts.append(_part(path, place, "path", given, asked, own, "control_path"))
     return parts
@@ -252,8 +253,6 @@ def _lengths(path: Path, place: str, given: Table) -> tuple[list[int], list[str]
     frames = _counts(path, place, "target_frames", given)
     trimmed = sorted({number - (number - 1) % 4 for number in frames})
     notes = [] if trimmed == frames else [f"target_frames {frames} are trimmed to {trimmed}, as musubi does"]
-    if len(trimmed) > 1:
-        notes.append("a video is learnt in the longest of target_frames that it fills, and not in each as by musubi")
     extraction = given.get("frame_extraction")
     return trimmed, [*notes, *(why for name, why in OTHERWISE.items() if name == extraction)]
 
@@ -272,19 +271,17 @@ def _rule(path: Path, place: str, given: Table) -> str | None:
     return f"{RULES[name]}={whole(f'{path}: {place}{key}', given.get(key, 1), 1, 100_000)}"
 
 
-def _only(path: Path, place: str, key: str, values: object) -> object:
-    if not isinstance(values, list) or len(cast("list[object]", values)) != 1:
-        raise UsageError(
-            f"{path}: {place}{key} must be a list of one size; train once for each other",
-            code="dataset_settings_differ",
-        )
-    return cast("list[object]", values)[0]
-
-
-def _pair(path: Path, place: str, key: str, value: object) -> tuple[int, int] | None:
-    """Return (width, height) of a pair, or of the side of a square."""
-    if value is None:
+def _sizes(path: Path, place: str, key: str, values: object) -> tuple[tuple[int, int], ...] | None:
+    """Return (width, height) of each of a list of pairs, or of sides of squares; None where there is no list."""
+    if values is None:
         return None
+    if not isinstance(values, list) or not values:
+        raise UsageError(f"{path}: {place}{key} is no list of sizes; write [512], or [[832, 480]]", code="wrong_type")
+    return tuple(dict.fromkeys(_pair(path, place, key, value) for value in cast("list[object]", values)))
+
+
+def _pair(path: Path, place: str, key: str, value: object) -> tuple[int, int]:
+    """Return (width, height) of a pair, or of the side of a square."""
     sides = cast("list[object]", value) if isinstance(value, list) else [value, value]
     if len(sides) != 2 or not all(type(side) is int and 0 < side < 100_000 for side in sides):
         raise UsageError(f"{path}: {place}{key} is {str(value)[:40]!r}, no width and height", code="wrong_type")
