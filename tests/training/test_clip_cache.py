@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kinoform.cli.clip_options import ClipOptions, clip_plan
+from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.media.video import Video
 from kinoform.pipelines.pipeline import Pipeline
@@ -25,7 +26,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, ClipPla
         Video(frames=frames, fps=8.0).save(folder / f"{name}.mkv")
         (folder / f"{name}.txt").write_text(f"a {name}")
     options = ClipOptions(clip_frames="9", clip_size="64x64", batch_size=2, no_cache=True)
-    return clip_plan(folder, ModelOptions(), MachineOptions(), options, 1)
+    return clip_plan(folder, ModelOptions(), MachineOptions(), options, EngineOptions(), 1)
 
 
 def test_a_cache_gives_the_examples_of_the_memory(planned: tuple[Pipeline, ClipPlan], tmp_path: Path) -> None:

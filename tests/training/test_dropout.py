@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinoform.cli.clip_options import ClipOptions, clip_plan
+from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.conditions.inputs import Inputs
 from kinoform.conditions.protocols import together
@@ -45,7 +46,7 @@ def save_clip(folder: Path, *roles: str) -> Path:
 
 def planned(folder: Path, model: str, **options: Any) -> tuple[Any, ClipPlan]:
     asked = ClipOptions(clip_frames="9", clip_size="64x64", no_cache=True, rank=2, caption_dropout=0.5, **options)
-    return clip_plan(folder, ModelOptions(model=model), MachineOptions(dtype="float32"), asked, 1)
+    return clip_plan(folder, ModelOptions(model=model), MachineOptions(dtype="float32"), asked, EngineOptions(), 1)
 
 
 def batches(folder: Path, model: str, cache: Path | None = None, **options: Any) -> list[Any]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from kinoform.cli.clip_options import RULES, ClipOptions, spec_of
+from kinoform.cli.clip_options import RULES, ClipOptions
+from kinoform.cli.engine_options import EngineOptions
 from kinoform.models.dit import DiT
 from kinoform.models.lora import chosen
 from kinoform.recipes.catalogue import RELEASED
@@ -159,7 +160,8 @@ def test_the_page_shows_the_defaults_of_the_code() -> None:
     assert {name: rows.get(name) for name in expected} == expected
     ours = ClipOptions()
     assert rows["frames of a long video"][0] == f"`{RULES[0]}`" and rows["file"][0] == f"`{ours.lora_format}`"
-    assert spec_of(ours, 100, 5120).optimizer.adam.learning_rate == OURS.rate(5120)
+    spec = EngineOptions().training_spec(ours.usual, 1e-4, 400)
+    assert (spec.optimizer.adam, spec.ema, spec.clip) == (OURS.adam, OURS.ema, OURS.clip)
 
 
 def test_an_unknown_trainer_is_refused_with_the_nearest() -> None:

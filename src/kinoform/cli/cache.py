@@ -11,6 +11,7 @@ import typer
 
 from kinoform.cli import console
 from kinoform.cli.clip_options import ClipOptions, cache_beside, clip_plan
+from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.option_groups import OutputOptions
 from kinoform.cli.options import command, varied
@@ -68,7 +69,7 @@ def _filled(data: Path, named: ModelOptions, machine: MachineOptions, asked: Cli
     """Encode what the cache of a dataset lacks, and return its folder."""
     from kinoform.training.cache.fill import fill
 
-    pipeline, plan = clip_plan(data, named, machine, asked, 1)
+    pipeline, plan = clip_plan(data, named, machine, asked, EngineOptions(), 1)
     settings = plan.cache
     assert settings is not None, "no option of this command leaves it out"
     contents = plan.without_words.filling(pipeline.parts, settings, pipeline.machine.device)
@@ -88,7 +89,7 @@ def _encoders(data: Path, named: ModelOptions, machine: MachineOptions, asked: C
     """Open the encoders in a process of its own."""
     from kinoform.training.clip_cache import ModelEncoders
 
-    pipeline, plan = clip_plan(data, named, machine, asked, 1)
+    pipeline, plan = clip_plan(data, named, machine, asked, EngineOptions(), 1)
     return ModelEncoders(pipeline.parts, plan.recipe.conditioners, plan.known, pipeline.machine.device)
 
 
