@@ -4,6 +4,7 @@
 
 `inputs/` has the size of the large models, 832x480 and 33 frames; `inputs/mini/` that of the embedded one. `clips/` are
 eight small clips with captions, of objects in a colour and with a word that the embedded model has never seen: brown.
+`edits/` are four small clips to be made of others: each beside its source, a mask of what changes, and a reference.
 """
 
 from dataclasses import replace
@@ -37,6 +38,14 @@ CLIPS = {
 }
 """Captions of the clips in `clips/`, by their names."""
 
+EDITS = {
+    "ball": ("a red ball moves left on a blue background", "a green ball moves left on a blue background"),
+    "star": ("a yellow star spins on a white background", "a purple star spins on a white background"),
+    "ring": ("an orange ring moves up on a green background", "a pink ring moves up on a green background"),
+    "square": ("a blue square moves right on a yellow background", "a red square moves right on a yellow background"),
+}
+"""Captions of source and target of the clips in `edits/`, by their names."""
+
 BROWN, CYAN = (115, 65, 30), (50, 210, 225)
 CLIP = {"num_frames": 17, "height": 128, "width": 128}
 GROWN = 1.25
@@ -48,7 +57,9 @@ def main(target: Path = TARGET) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         make(folder, **size)
         print(folder)
-    make_clips(target.parent / "clips" if target == TARGET else target / "clips")
+    beside = target.parent if target == TARGET else target
+    make_clips(beside / "clips")
+    make_edits(beside / "edits")
 
 
 def make_clips(folder: Path) -> None:
@@ -57,6 +68,22 @@ def make_clips(folder: Path) -> None:
     for name, caption in CLIPS.items():
         save_video(folder / f"{name}.mp4", render(in_brown(caption), **CLIP))
         (folder / f"{name}.txt").write_text(f"{caption}\n", encoding="utf-8")
+    print(folder)
+
+
+def make_edits(folder: Path) -> None:
+    """Write each clip of EDITS beside its caption, its source, the mask of the object, and an image of the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (before, after) in EDITS.items():
+        source, (new,) = staged(before), staged(after).things
+        scene = replace(source, things=tuple(replace(thing, subject=new.subject) for thing in source.things))
+        save_video(folder / f"{name}.mp4", render(scene, **MINI))
+        save_video(folder / f"{name}.source.mp4", render(source, **MINI))
+        masks = np.rint(255 * coverage(grown(scene), **MINI)[0]).astype(np.uint8)
+        save_video(folder / f"{name}.mask.mp4", masks[..., None].repeat(3, axis=3))
+        shown = portrait(scene.things[0], np.random.default_rng(SEED), height=MINI["height"], width=MINI["width"])
+        save_image(folder / f"{name}.reference.png", shown)
+        (folder / f"{name}.txt").write_text(f"{after}\n", encoding="utf-8")
     print(folder)
 
 

@@ -15,8 +15,9 @@ from kinoform.pipelines.request import Request, request
 from kinoform.plan.evaluations import evaluations
 from kinoform.recipe import Recipe
 from kinoform.recipes.catalogue import RELEASED
-from kinoform.recipes.few_step import FEW_STEP, FewStep, recipe_at
+from kinoform.recipes.few_step import FEW_STEP, FewStep
 from kinoform.recipes.load import load
+from kinoform.recipes.named import recipe_at
 from kinoform.recipes.wan21 import t2v_1_3b, t2v_14b
 from kinoform.recipes.wan22 import i2v_a14b, t2v_a14b
 from kinoform.solvers.names import name_of

@@ -12,6 +12,7 @@ from kinoform.cli import console
 from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.cli.options import PATH_SETTING, SETTING, one_of, option
+from kinoform.cli.taught_model import TaughtModel, planned_model, taught_model
 from kinoform.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -213,8 +214,9 @@ def clip_plan(
     from kinoform.training.beside import beside, table
 
     pipeline = named.load(machine)
-    dataset, asked = _opened(data, pipeline.recipe, asked)
-    plan = plan_of(data, dataset, pipeline.recipe, str(named.model), pipeline.machine.dtype, asked, engine, processes)
+    taught = taught_model(pipeline, named)
+    dataset, asked = _opened(data, taught.recipe, asked)
+    plan = plan_of(data, dataset, taught, pipeline.machine.dtype, asked, engine, processes)
     if asked.like is not None:
         for line in table(beside(plan)):
             console.note(line)
@@ -256,8 +258,9 @@ def forecast_of(
     from kinoform.training.recompute import Recompute
 
     (device, dtype), (recipe, _, _) = machine_of(machine), recipe_of(named)
+    taught = planned_model(recipe, named)
     dataset, asked = _opened(data, recipe, asked)
-    plan = plan_of(data, dataset, recipe, str(named.model), dtype, asked, engine, processes)
+    plan = plan_of(data, dataset, taught, dtype, asked, engine, processes)
     known = engine.recompute != "auto" or device == "cpu"
     recompute = engine.recompute_for(plan, torch.device(device), refuse=False) if known else Recompute.NONE
     return forecast(plan, device=device, rate=rate, recompute=recompute)
@@ -266,14 +269,13 @@ def forecast_of(
 def plan_of(
     data: Path,
     dataset: Dataset,
-    recipe: Recipe,
-    base: str,
+    taught: TaughtModel,
     dtype: torch.dtype,
     asked: ClipOptions,
     engine: EngineOptions,
     processes: int,
 ) -> ClipPlan:
-    """Choose the clips and return the plan of a LoRA on the model `base` of a recipe. Raises UsageError."""
+    """Choose the clips and return the plan of what learns from them. Raises UsageError."""
     from kinoform.cli.progress import stages
     from kinoform.cli.values import size_of
     from kinoform.conditions.protocols import Units, declared
@@ -282,15 +284,15 @@ def plan_of(
     from kinoform.datasets.clips import choose_clips
     from kinoform.datasets.item import INPUT_OF
     from kinoform.datasets.own_inputs import own_inputs
-    from kinoform.datasets.read import needed_frames, needed_roles
+    from kinoform.datasets.read import needed_roles
     from kinoform.datasets.survey import survey
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.dropout import input_dropout_of
     from kinoform.training.names import weighting_of
 
-    usual = asked.usual
-    units, inputs = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch), declared(recipe.conditioners)
-    dataset.check_inputs(frozenset(inputs), recipe.name)
+    usual, recipe = asked.usual, taught.recipe
+    units = Units(stride=recipe.codec.stride, patch=recipe.transformers[0].patch)
+    taught.check(dataset)
     texts = (asked.clip_size or f"{recipe.width}x{recipe.height}").split(",")
     sizes = [size_of(text, "--clip-size") for text in texts]
     buckets = [buckets_of(height or 0, width or 0, units, one=bool(asked.one_size)) for width, height in sizes]
@@ -303,6 +305,7 @@ def plan_of(
     )  # fmt: skip
     dropout = None if asked.dropout is None else input_dropout_of(asked.dropout)
     if dropout is not None:
+        inputs = declared(recipe.conditioners)
         taken = (*(role for role, field in INPUT_OF.items() if field in inputs), *own_inputs(inputs))
         kinds = {clip.item.roles: clip for clip in clips.clips}.values()
         needed = [role for clip in kinds for role in needed_roles(clip, recipe.conditioners)]
@@ -312,8 +315,8 @@ def plan_of(
         kept.check(clip.item.caption for clip in clips.clips)
     clips, held = held_of(
         clips, asked.validation, lambda path: plan_of(
-            path, _opened(path, recipe, asked)[0], recipe, base, dtype,
-            replace(asked, validation=None, dropout=None), engine, processes,
+            path, _opened(path, recipe, asked)[0], taught, dtype, replace(asked, validation=None, dropout=None),
+            engine, processes,
         ).clips
     )  # fmt: skip
     for note in clips.notes:
@@ -321,24 +324,25 @@ def plan_of(
     return ClipPlan(
         name="lora",
         recipe=recipe,
-        lora=lora_spec(asked),
+        lora=taught.changes(lora_spec(asked)),
         levels=asked.noise_levels(len(recipe.transformers)),
         weighting=usual.weighting if asked.weighting is None else weighting_of(asked.weighting),
         dropout=usual.caption_dropout if asked.caption_dropout is None else asked.caption_dropout,
         precision=dtype,
         seed=SEED,
-        base=base,
+        base=taught.base,
         clips=clips,
         batch=BatchSize(tokens=asked.batch_tokens, largest=asked.batch_size or usual.batch, processes=processes),
         training=engine.training_spec(
             usual, asked.learning_rate or usual.rate(recipe.transformers[0].dim), steps_of(asked, len(clips.clips))
         ),
         dialect=lora_format(asked.lora_format),
-        known=needed_frames(recipe.conditioners, clips.clips[0].size),
+        known=taught.frames(clips.clips[0].size),
         cache=asked.cache_of(data),
         held=held,
         keep=kept,
         input_dropout=dropout,
+        address=taught.address,
     )
 
 

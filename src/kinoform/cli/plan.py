@@ -32,7 +32,7 @@ from kinoform.plan.video_plan import VideoPlan, plan_video
 from kinoform.plan.workload import Sizes, Workload, adapted_specs
 from kinoform.recipe import Recipe, find
 from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, UNSHIPPED, takers
-from kinoform.recipes.few_step import FewStep, recipe_at
+from kinoform.recipes.named import recipe_at
 
 if TYPE_CHECKING:
     from kinoform.cli.output import SaveOptions
@@ -180,7 +180,7 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
             f"no model, folder or file {name!r}; {nearest(name, [*EMBEDDED, *ADAPTERS, *RELEASED])}, or weights",
             code="unknown_model",
         )
-    recipe = named.applied(recipe) if isinstance(named, FewStep) else recipe
+    recipe = recipe if named is None or isinstance(named, Recipe) else named.applied(recipe)
     return recipe, _loras_of(model, recipe), kept
 
 

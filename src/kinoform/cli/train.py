@@ -98,7 +98,7 @@ def train(
             console.result("\n".join(told.lines()), told.as_json(), as_json=results.as_json)
             return
         pipeline, plan = clip_plan(data, named, machine_options, clips, engine, processes)
-        load_parts, address = lambda base: pipeline.parts, None
+        load_parts, address = lambda base: pipeline.parts.base or pipeline.parts, plan.address
         samplers = sampler(pipeline, plan, sample_prompt or (), training)
     else:
         if data is not None or named.model is not None:

@@ -93,6 +93,16 @@ class Additions:
         streams = any(name.startswith(f"context.{s.name}.") or f".streams.{s.name}." in name for s in self.context)
         return streams or name.startswith(tuple(f"branches.{branch.name}." for branch in self.branches))
 
+    @property
+    def besides(self) -> tuple[str, ...]:
+        """Patterns of a `LoRASpec` that leave out the layers that are added: these learn whole."""
+        streams = [f"!{place}.{item.name}.*" for item in self.context for place in ("context", "streams")]
+        return (*streams, *(f"!branches.{branch.name}.*" for branch in self.branches))
+
+    def learns(self, name: str) -> bool:
+        """Return whether the parameter with this name learns whole: an added one, or the patch embedding that grew."""
+        return self.own(name) or (name == PATCH and bool(self.channels))
+
     def apply(self, model: DiT) -> DiT:
         """The finished model widened; it shares the weights of `model`, which stays as it was.
 
@@ -129,11 +139,7 @@ class Additions:
 
         Of the patch embedding, only the added channels get a gradient; weight decay would change the others.
         """
-        trainable = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if self.own(name) or (name == PATCH and self.channels)
-        }
+        trainable = {name: parameter for name, parameter in model.named_parameters() if self.learns(name)}
         for parameter in trainable.values():
             parameter.requires_grad_(True)
         if PATCH in trainable:
@@ -196,6 +202,7 @@ def with_additions(parts: Parts, additions: Additions | None, bases: tuple[DiTSp
         transformers=tuple(partial(_extended, additions, load) for load in parts.transformers),
         transformer_specs=tuple(map(additions.to, bases)),
         fingerprint=fingerprint,
+        base=parts,
     )
 
 

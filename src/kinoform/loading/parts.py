@@ -1,5 +1,7 @@
 """The parts of a model as promises: headers are checked now, so that nothing fails after minutes of work."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -65,7 +67,8 @@ class Parts:
     SHA-256 of the LoRA files on the transformers, in their order, `lora_strengths` their strengths, by name where there
     are several transformers, and `loras` their ranks for each transformer. `adapter_strengths` are the
     strengths on each transformer by the names of its adapters. `encoder_files` are those of the parts that encode, by
-    the names of their fields.
+    the names of their fields. `base` are the parts before a recipe's additions were put on, None where there are none
+    or the weights hold them.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -87,6 +90,7 @@ class Parts:
     loras: tuple[tuple[LoRARanks, ...], ...] = ()
     adapter_strengths: tuple[Mapping[str, Varying], ...] = ()
     encoder_files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
+    base: Parts | None = None
 
     @property
     def transformer(self) -> TransformerLoader:

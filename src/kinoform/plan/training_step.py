@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any, no_type_check
@@ -13,6 +14,8 @@ from typing import Any, no_type_check
 import torch
 from torch import Tensor, nn
 
+from kinoform.conditions.protocols import NOTHING, ConditionerOutput
+from kinoform.loading.additions import Additions
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.lora import LoRARanks, LoRASpec, chosen
 from kinoform.models.meta import on_meta
@@ -66,24 +69,54 @@ class StepCost:
         return self.flops + self.blocks
 
 
-@lru_cache(maxsize=64)
 def step_cost(
-    spec: DiTSpec, lora: LoRASpec | None, text: TextSpec, latents: LatentSize, batch: int, dtype: torch.dtype
-) -> StepCost:
+    spec: DiTSpec, lora: LoRASpec | None, text: TextSpec, latents: LatentSize, batch: int, dtype: torch.dtype,
+    additions: Additions | None = None, condition: ConditionerOutput = NOTHING,
+) -> StepCost:  # fmt: skip
     """Run a step forward and backward without values, on latents (frames, height, width), prompts of full length.
 
-    Weights are of `dtype`. With a LoRA its matrices learn, otherwise all weights; what learns is float32, and is
-    rounded to `dtype` for the products. Inputs are not counted, but for latents on channels.
+    Weights are of `dtype`. With a LoRA its matrices learn, with `additions` these, otherwise all weights; what learns
+    is float32, and is rounded to `dtype` for the products. `condition` are the inputs of the batch on the meta device;
+    channels are there in any case.
     """
+    if additions is None and condition == NOTHING:
+        return _cost_of_text(spec, lora, text, latents, batch, dtype)
+    return _counted(spec, lora, text, latents, batch, dtype, additions, condition)
+
+
+@lru_cache(maxsize=64)
+def _cost_of_text(
+    spec: DiTSpec, lora: LoRASpec | None, text: TextSpec, latents: LatentSize, batch: int, dtype: torch.dtype
+) -> StepCost:
+    return _counted(spec, lora, text, latents, batch, dtype, None, NOTHING)
+
+
+def _counted(
+    spec: DiTSpec,
+    lora: LoRASpec | None,
+    text: TextSpec,
+    latents: LatentSize,
+    batch: int,
+    dtype: torch.dtype,
+    additions: Additions | None,
+    condition: ConditionerOutput,
+) -> StepCost:
+    added = additions or Additions()
+    spec = added.to(spec)
     model = _Whole(on_meta(_adapted(spec, lora).build))
-    learning = _begun(model, dtype, only="" if lora is None else ".adapters.")
+
+    def learns(name: str) -> bool:
+        return (lora is None and additions is None) or ".adapters." in name or added.learns(name.removeprefix(WHOLE))
+
+    learning = _begun(model, dtype, learns)
     rounded = {name: not keeps_float32(name.removeprefix(WHOLE)) for name in learning}
-    x = torch.empty(batch, spec.out_channels, *latents, device=META)
+    frames, *sides = latents
+    size = condition.constraints.prefix_frames + frames, *sides
+    x = torch.empty(batch, spec.out_channels, *size, device=META)
     levels, extra = torch.empty(batch, device=META), spec.in_channels - spec.out_channels
-    conditions = Conditions(
-        context={"text": torch.empty(batch, text.length, text.dim, dtype=dtype, device=META)},
-        channels=torch.empty(batch, extra, *latents, device=META) if extra else None,
-    )
+    conditions = replace(
+        condition, channels=torch.empty(batch, extra, *size, device=META) if extra else None
+    ).conditions(torch.empty(batch, text.length, text.dim, dtype=dtype, device=META))
     run = _StepRun(Kernels(parts=False, ordered=False), _names(model))
     marks = _marks(model.model, run)
     with run:
@@ -127,11 +160,11 @@ def _adapted(spec: DiTSpec, lora: LoRASpec | None) -> DiTSpec:
     return adapted
 
 
-def _begun(model: nn.Module, dtype: torch.dtype, *, only: str) -> dict[str, nn.Parameter]:
-    """Give all weights their dtypes, and return those that learn: they have `only` in their name."""
+def _begun(model: nn.Module, dtype: torch.dtype, learn: Callable[[str], bool]) -> dict[str, nn.Parameter]:
+    """Give all weights their dtypes, and return those that learn, by their names."""
     learning: dict[str, nn.Parameter] = {}
     for name, value in model.named_parameters():
-        learns = only in name
+        learns = learn(name)
         wide = learns or keeps_float32(name.removeprefix(WHOLE))
         value.data = value.data.to(torch.float32 if wide else dtype)
         value.requires_grad_(learns)

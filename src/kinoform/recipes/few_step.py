@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from kinoform.errors import UsageError, nearest
-from kinoform.recipe import Recipe, returned
+from kinoform.errors import UsageError
+from kinoform.recipe import Recipe
 from kinoform.solvers.base import Solver
 from kinoform.solvers.euler import Euler
 from kinoform.solvers.experts import AtStep, BelowSigma, Boundary
@@ -132,26 +132,3 @@ FEW_STEP: dict[str, FewStep] = {
         SELF_FORCING_INDEX, CAUSAL_WAN22,
     )
 }  # fmt: skip
-
-
-def recipe_at(address: str) -> Recipe | FewStep:
-    """Return the few-step recipe of a name, or what `module:function` returns.
-
-    Raises UsageError for another name, and as `returned` does; for a function that returns neither.
-    """
-    if not isinstance(address, str):
-        raise UsageError(
-            f"the recipe must be a name or module:function, as text, not {str(address)[:60]}", code="wrong_type"
-        )
-    if ":" not in address:
-        if address not in FEW_STEP:
-            raise UsageError(
-                f"no few-step recipe {address!r}; {nearest(address, FEW_STEP)}; a recipe of your own is "
-                "module:function, for example my_idea:video",
-                code="recipe_invalid",
-            )
-        return FEW_STEP[address]
-    made = returned(address, object, "recipe")
-    if not isinstance(made, Recipe | FewStep):
-        raise UsageError(f"{address} returns a {type(made).__name__}, not a Recipe or a FewStep", code="recipe_invalid")
-    return made

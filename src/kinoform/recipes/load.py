@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from kinoform.media.types import Origin
 from kinoform.pipelines.few_step import DistilledFile
 from kinoform.pipelines.machine import choose_machine
 from kinoform.pipelines.pipeline import Lora, Pipeline
-from kinoform.recipe import Recipe
+from kinoform.recipe import Recipe, returned
 from kinoform.recipes.catalogue import (
     ADAPTERS,
     ASSETS,
@@ -41,7 +41,9 @@ from kinoform.recipes.catalogue import (
     takers,
     trusted,
 )
-from kinoform.recipes.few_step import FewStep, recipe_at
+from kinoform.recipes.few_step import FewStep
+from kinoform.recipes.named import RecipeChange, recipe_at
+from kinoform.recipes.new_inputs import NEW_INPUTS, NewInput
 from kinoform.recipes.opened import LoadOptions, own_model, released_model
 from kinoform.solvers.by_expert import PerExpert, expert_names
 
@@ -101,7 +103,8 @@ def load(
     experts = _experts(model) if isinstance(model, Mapping) else None
     name = str(experts) if isinstance(model, Mapping) else resolve(os.path.expanduser(os.fspath(model)))
     named = None if recipe is None else recipe_at(recipe)
-    few, chosen = (None, named) if isinstance(named, Recipe | None) else (named, None)
+    few, chosen = named if isinstance(named, FewStep) else None, named if isinstance(named, Recipe) else None
+    changes = () if named is None or isinstance(named, Recipe) else (named,)
     if variant is not None and variant not in RELEASED:
         raise UsageError(f"no variant {variant!r}; {nearest(variant, RELEASED)}", code="unknown_variant")
     reader = HeaderReader()
@@ -114,7 +117,9 @@ def load(
     files = [_lora(item) for item in loras]
     adapter, additions = None if experts else _adapter(name, reader), with_additions
     if adapter is not None:
-        chosen = chosen or trusted(adapter.path, adapter.claims.recipe)
+        if chosen is None and (recipe is None or adapter.claims.recipe != NEW_INPUTS.get(recipe, recipe)):
+            chosen, own = _told_by(adapter)
+            changes = tuple(sorted((*own, *changes), key=lambda item: isinstance(item, NewInput)))  # few steps first
         name, additions = _base(adapter), partial(with_adapter, file=adapter)
     module = None
     if vace is not None:
@@ -124,7 +129,7 @@ def load(
         )
     options = LoadOptions(
         recipe=chosen,
-        change=_unchanged if few is None else few.applied,
+        change=partial(_changed, changes=changes),
         overrides=overrides,
         keep_packed=keep_packed,
         reader=reader,
@@ -171,8 +176,18 @@ def load(
     )
 
 
-def _unchanged(recipe: Recipe) -> Recipe:
+def _changed(recipe: Recipe, changes: Iterable[RecipeChange]) -> Recipe:
+    for change in changes:
+        recipe = change.applied(recipe)
     return recipe
+
+
+def _told_by(adapter: AdapterFile) -> tuple[Recipe | None, tuple[RecipeChange, ...]]:
+    """Return the recipe of an adapter, or the input that its base was taught."""
+    address = adapter.claims.recipe
+    if address in NEW_INPUTS.values():
+        return None, (returned(address, NewInput, "recipe"),)
+    return trusted(adapter.path, address), ()
 
 
 def _notes(name: str, notes: Sequence[str], loras: Sequence[Path], few: FewStep | None) -> Iterator[str]:

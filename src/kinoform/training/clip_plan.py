@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 
@@ -33,7 +32,7 @@ from kinoform.training.dropout import InputDropout
 from kinoform.training.examples import Example, Examples
 from kinoform.training.keeping import KeepingExamples, KeptWords
 from kinoform.training.plan import TrainingRun
-from kinoform.training.saving import Probe, save_checked
+from kinoform.training.saving import Probe, probe_of, save_checked, save_checked_adapter
 from kinoform.training.stage import TrainingSpec
 from kinoform.training.tuning_stage import TuningSpec
 from kinoform.training.validation import ValidationLog
@@ -65,8 +64,12 @@ class ClipPlan(TuningSpec):
     held: ClipList | None = None
     keep: KeptWords | None = None
     input_dropout: InputDropout | None = None
+    address: str | None = None
 
-    output_name: ClassVar[str] = "lora.safetensors"
+    @property
+    def output_name(self) -> str:
+        """See `TrainingPlan`."""
+        return f"{'lora' if self.recipe.additions is None else 'adapter'}.safetensors"
 
     @property
     def run_name(self) -> str:
@@ -101,7 +104,8 @@ class ClipPlan(TuningSpec):
     def files(self, path: Path) -> tuple[Path, ...]:
         """The files that are written: of several experts one each, with its name."""
         names = expert_names(len(self.recipe.transformers))
-        return (path,) if len(names) == 1 else tuple(path.with_stem(f"{path.stem}_{name}_noise") for name in names)
+        whole = len(names) == 1 or self.recipe.additions is not None
+        return (path,) if whole else tuple(path.with_stem(f"{path.stem}_{name}_noise") for name in names)
 
     def train(self, run: TrainingRun) -> TrainedLoRA:
         """See `TrainingPlan`. The encoders are loaded, used and gone before the first transformer comes."""
@@ -121,8 +125,8 @@ class ClipPlan(TuningSpec):
         return TrainedLoRA(
             plan=plan,
             transformers=tuple(transformer for transformer, _ in tuned.values()),
-            base_hash=parts.fingerprint(),
-            probe=Probe(latents=first.latents[None], rows=examples.rows([first.prompt]), condition=first.condition),
+            parts=parts,
+            probe=probe_of(first, examples.rows([first.prompt])),
             report=report_of(tuned),
         )
 
@@ -212,15 +216,23 @@ class TrainedLoRA:
 
     plan: ClipPlan
     transformers: tuple[DiT, ...]
-    base_hash: str
+    parts: Parts
     probe: Probe
     report: Mapping[str, object]
 
     def save(self, path: Path, *, recipe: str | None, force: bool) -> None:
-        """Write a LoRA file for each transformer; see `save_checked`."""
-        for file, transformer in zip(self.plan.files(path), self.transformers, strict=True):
+        """Write a LoRA file for each transformer, or one adapter file; see `save_checked`, `save_checked_adapter`."""
+        plan = self.plan
+        if plan.recipe.additions is not None:
+            assert recipe is not None, "a recipe with additions is found by its address"
+            save_checked_adapter(
+                path, self.transformers, self.parts, plan.recipe, self.probe, name=plan.name, base=plan.base,
+                address=recipe, made=self.report, dtype=plan.precision, force=force,
+            )  # fmt: skip
+            return
+        for file, transformer in zip(plan.files(path), self.transformers, strict=True):
             save_checked(
-                file, transformer, self.probe, name=self.plan.name, dialect=self.plan.dialect, base=self.base_hash,
+                file, transformer, self.probe, name=plan.name, dialect=plan.dialect, base=self.parts.fingerprint(),
                 force=force,
             )  # fmt: skip
 

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import torch
 
-from kinoform.conditions.protocols import Units, VideoSize
+from kinoform.conditions.protocols import (
+    ConditionerOutput,
+    EncoderSpecs,
+    EstimatesCost,
+    LatentConstraints,
+    Units,
+    VideoSize,
+    declared,
+    together,
+)
+from kinoform.datasets.clips import Clip
+from kinoform.datasets.needed import stand_ins
 from kinoform.datasets.order import BatchOrder
+from kinoform.loading.adapters import added_shapes
 from kinoform.models.codec import latent_size
 from kinoform.ops.dry_run import kernels_of
 from kinoform.plan.memory import ACCELERATOR, INTERPRETER
@@ -18,6 +31,7 @@ from kinoform.plan.modules import codec_count, encode_run, text_count, text_run
 from kinoform.plan.training_step import StepCost, step_cost
 from kinoform.training.beside import BesideRow, beside, table
 from kinoform.training.clip_plan import ClipPlan
+from kinoform.training.collate import collate
 from kinoform.training.recompute import Recompute
 
 GIB = 2**30
@@ -40,7 +54,8 @@ class Forecast:
     `buckets` have the largest batch first, of which a step has `accumulate`.
     `peaks` are the bytes at the worst moment of each stage on the `device`, of
     which `rate` operations a second are taken, if it is known. `switched_on` are settings in words, `beside` the
-    training, our defaults and those of other trainers in numbers.
+    training, our defaults and those of other trainers in numbers. `added` counts the numbers that the recipe adds to
+    each transformer.
     """
 
     buckets: tuple[BucketForecast, ...]
@@ -54,6 +69,7 @@ class Forecast:
     beside: tuple[BesideRow, ...]
     recompute: Recompute
     accumulate: int
+    added: int = 0
 
     @property
     def epoch(self) -> float:
@@ -96,7 +112,8 @@ class Forecast:
             "steps": self.steps, "epoch": self.epoch, "experts": self.experts, "device": self.device,
             "dtype": str(self.dtype).removeprefix("torch."), "peaks": self.peaks, "flops_per_second": self.rate,
             "recompute": self.recompute.value, "accumulate": self.accumulate,
-            "switched_on": list(self.switched_on), "beside": [asdict(row) for row in self.beside],
+            "switched_on": list(self.switched_on), "added": self.added,
+            "beside": [asdict(row) for row in self.beside],
         }  # fmt: skip
 
     def lines(self) -> Iterator[str]:
@@ -114,6 +131,8 @@ class Forecast:
         dtype = str(self.dtype).removeprefix("torch.")
         yield ""
         of = "" if self.experts == 1 else f", of each of {self.experts} transformers"
+        if self.added:
+            yield f"adds              {self.added / 1e6:.4g} M numbers{of}"
         yield f"learns            {cost.learning / 1e6:.4g} M numbers in float32{of}"
         yield (
             f"memory            base in {dtype} {cost.weights / GIB:.3g} GiB, what learns with gradients, moments and "
@@ -147,11 +166,17 @@ def forecast(
     order = BatchOrder(clips=plan.clips.clips, batch=plan.batch, units=units, seed=plan.seed)
     batches = [order.at(step) for step in range(order.steps)]
     steps, batch = Counter(clips[0].size for clips in batches), {clips[0].size: len(clips) for clips in batches}
-    clips = plan.clips.buckets
+    clips, largest = plan.clips.buckets, dict[VideoSize, Clip]()
+    for clip in sorted(plan.clips.clips, key=lambda clip: sum(map(len, clip.item.files.values()))):
+        largest[clip.size] = clip  # the one of most inputs
 
     def cost(size: VideoSize) -> StepCost:
         latents = latent_size(recipe.codec, size.num_frames, size.height, size.width)
-        return step_cost(recipe.transformers[0], plan.lora, recipe.text, latents, batch[size], plan.precision)
+        condition = _condition(plan, largest[size], units)
+        return step_cost(
+            recipe.transformers[0], plan.lora, recipe.text, latents, batch[size], plan.precision, recipe.additions,
+            collate(batch[size] * [condition]),
+        )  # fmt: skip
 
     buckets = [BucketForecast(size=size, clips=clips[size], steps=steps[size], cost=cost(size)) for size in steps]
     buckets.sort(key=lambda bucket: -bucket.cost.activations)
@@ -167,6 +192,9 @@ def forecast(
         beside=beside(plan),
         recompute=recompute,
         accumulate=plan.training.accumulate or 1,
+        added=0
+        if recipe.additions is None
+        else sum(prod(shape) for shape in added_shapes(recipe.additions, recipe.transformers[0]).values()),
     )
 
 
@@ -174,6 +202,25 @@ KEPT = {
     Recompute.NONE: "activations are kept", Recompute.FULL: "blocks are run again in the backward",
     Recompute.SELECTIVE: "blocks but for attention are run again in the backward",
 }  # fmt: skip
+
+
+def _condition(plan: ClipPlan, clip: Clip, units: Units) -> ConditionerOutput:
+    """Return what the conditioners will make of a clip's inputs, on the meta device; without channels."""
+    recipe = plan.recipe
+    encoders = EncoderSpecs(codec=recipe.codec, image=recipe.image)
+    inputs = stand_ins(clip.item, declared(recipe.conditioners), clip.size, plan.known)
+    costs = [
+        item.estimate(inputs, clip.size, units, encoders)
+        for item in recipe.conditioners
+        if isinstance(item, EstimatesCost)
+    ]
+    return together(
+        ConditionerOutput(
+            context=cost.context, branches=cost.branches, segments=cost.segments,
+            constraints=LatentConstraints(prefix_frames=cost.prefix_frames),
+        )
+        for cost in costs
+    )  # fmt: skip
 
 
 def _switched_on(plan: ClipPlan, recompute: Recompute) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +12,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kinoform.checkpoints.reader import HeaderReader
 from kinoform.conditions.protocols import ConditionerOutput
 from kinoform.errors import KinoformError
+from kinoform.families.adapter import DOWN, UP
 from kinoform.families.lora import LoRADialect
 from kinoform.files import check_writable
+from kinoform.loading.adapters import ADDED, AdapterFile, adapter_in, added_shapes, save_adapter, with_adapter
+from kinoform.loading.additions import PATCH, Additions
 from kinoform.loading.lora import attach_file, open_onto, parameter_shapes, save_lora
-from kinoform.models.dit import DiT
+from kinoform.loading.parts import Parts
+from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.lora import adapters_of, bare
 from kinoform.models.lora_linear import Adapter
+from kinoform.recipe import Recipe
 from kinoform.solvers.levels import noised
 from kinoform.training.devices import CPU, moved
+from kinoform.training.examples import Example
 from kinoform.training.objective import predict_velocity
 from kinoform.types import Latents
 
@@ -42,6 +49,13 @@ class Probe:
     latents: Latents
     rows: Float[Tensor, "1 n d"]
     condition: ConditionerOutput
+
+
+def probe_of(example: Example, rows: Float[Tensor, "1 n d"]) -> Probe:
+    """Return an example and the rows of its prompt as a probe; images that stand before its video are part of it."""
+    latents, before = example.latents[None], example.condition.constraints.prefix_latents
+    latents = latents if before is None else torch.cat([before.to(latents), latents], dim=2)
+    return Probe(latents=latents, rows=rows, condition=example.condition)
 
 
 def save_checked(
@@ -66,6 +80,52 @@ def save_checked(
         draft.unlink(missing_ok=True)
 
 
+def save_checked_adapter(
+    path: Path, models: Sequence[DiT], parts: Parts, recipe: Recipe, probe: Probe, *, name: str, base: str,
+    address: str, made: Mapping[str, object], dtype: torch.dtype, force: bool,
+) -> None:  # fmt: skip
+    """Write what a recipe adds to each transformer of `parts` and the changes `name`, and load, compare and sample it.
+
+    `base` is the name of the model of the parts, `address` that of the recipe. Raises as `save_checked` and
+    `save_adapter`.
+    """
+    check_writable(path, force=force)
+    draft, additions = path.with_name(f".unchecked-{path.name}"), recipe.additions or Additions()
+    try:
+        save_adapter(
+            draft, models, additions, name=name, base=base, base_hash=parts.fingerprint(), recipe=address, made=made,
+            dtype=torch.bfloat16 if dtype == torch.bfloat16 else torch.float32, force=True,
+        )  # fmt: skip
+        file = adapter_in(draft, HeaderReader())
+        if file is None:
+            raise _differs(path, "it is no adapter")
+        loaded = with_adapter(parts, additions, recipe.transformers, file=file)
+        own = file.of_experts(len(models))
+        for model, load, one in zip(models, loaded.transformers, own, strict=True):
+            compare_added(model, additions, recipe.transformers[0], one, name, path)
+            with _rounded(model, additions, dtype):
+                compare(model, load(dtype, CPU), probe, path)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def compare_added(model: DiT, additions: Additions, base: DiTSpec, file: AdapterFile, name: str, path: Path) -> None:
+    """Raise KinoformError where a file holds another addition, or another change of a layer, than those that learnt."""
+    held = {place: stored.read() for place, stored in file.tensors.items()}
+    pairs = {
+        place.removesuffix(DOWN): Adapter(value, held[place.removesuffix(DOWN) + UP], float(len(value)))
+        for place, value in held.items()
+        if place.endswith(DOWN)
+    }
+    compare_weights(adapters_of(model).get(name, {}), pairs, path)
+    for place in added_shapes(additions, base):
+        ours = model.get_parameter(PATCH)[:, base.in_channels :] if place == ADDED else model.get_parameter(place)
+        if not torch.equal(ours.to(held[place].dtype), held[place].to(ours.device)):
+            raise _differs(path, f"{place} is not what was learnt")
+
+
 @torch.no_grad()
 def compare_weights(trained: Mapping[str, Adapter], loaded: Mapping[str, Adapter], path: Path) -> None:
     """Raise KinoformError where a layer is missing, or its matrices with their scale are others than those that learnt.
@@ -87,7 +147,7 @@ def compare_weights(trained: Mapping[str, Adapter], loaded: Mapping[str, Adapter
 @torch.no_grad()
 def compare(trained: DiT, loaded: DiT, probe: Probe, path: Path) -> None:
     """Raise KinoformError where the loaded model answers otherwise than the trained one, or a sample is not finite."""
-    generator, dtype = torch.Generator().manual_seed(0), trained.patch_embedding.weight.dtype
+    generator, dtype = torch.Generator().manual_seed(0), loaded.patch_embedding.weight.dtype
     noise = torch.randn(probe.latents.shape, generator=generator)
     worst = 0.0
     with _evaluating(trained), _evaluating(loaded):
@@ -113,6 +173,19 @@ def _velocity(model: DiT, x: Latents, sigma: Float[Tensor, " b"], probe: Probe) 
     device = next(model.parameters()).device
     conditions = moved(probe.condition.conditions(probe.rows), device)
     return predict_velocity(model, x.to(device), sigma.to(device), conditions).float().to(CPU)
+
+
+@contextmanager
+def _rounded(model: DiT, additions: Additions, dtype: torch.dtype) -> Iterator[None]:
+    """Lend a model its additions in the precision in which they are used."""
+    kept = {name: item.data for name, item in model.named_parameters() if additions.learns(name)}
+    try:
+        for name, value in kept.items():
+            model.get_parameter(name).data = value if keeps_float32(name) else value.to(dtype)
+        yield
+    finally:
+        for name, value in kept.items():
+            model.get_parameter(name).data = value
 
 
 @contextmanager
