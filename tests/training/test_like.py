@@ -83,6 +83,11 @@ def test_a_scale_and_a_rate_are_those_of_the_file(trainer: TrainerDefaults, scal
     assert schedule_of(trainer.schedule, warmup=trainer.warmup, total=1000).factor(500) == 1
 
 
+def test_what_concerns_experts_is_said_for_experts_alone() -> None:
+    one, two = (TRAINERS["ai-toolkit"].not_followed(count) for count in (1, 2))
+    assert two[: len(one)] == one and len(two) == len(one) + 2 and OURS.not_followed(2) == ()
+
+
 def test_layers_are_those_of_the_trainer() -> None:
     with torch.device("meta"):
         model = DiT(RELEASED["i2v-14b-480p"]().transformers[0])

@@ -234,7 +234,7 @@ def _opened(data: Path, recipe: Recipe, asked: ClipOptions) -> tuple[Dataset, Cl
     dataset.check_captions()
     asked = asked.beside(dataset.asked)
     asked.rule()
-    for sentence in asked.usual.otherwise:
+    for sentence in asked.usual.not_followed(len(recipe.transformers)):
         console.note(f"{asked.usual.title}: {sentence}")
     return dataset, asked
 

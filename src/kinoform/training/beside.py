@@ -12,6 +12,7 @@ from kinoform.training.clip_plan import ClipPlan
 from kinoform.training.levels import Levels, level_shares
 from kinoform.training.like import OURS, TRAINERS, TrainerDefaults
 from kinoform.training.names import levels_name, weighting_name
+from kinoform.training.optimizer import no_matrix
 from kinoform.training.weighting import Weighting
 
 DRAWS, BINS, SEED = 20_000, 10, 0
@@ -24,9 +25,9 @@ BARS = " ▁▂▃▄▅▆▇█"
 class BesideRow:
     """Settings of a training that decide how much it learns, and at which noise levels.
 
-    `rank` is None where whole weights learn, `scale` is alpha / rank. `shares` are the shares of the drawn levels in
-    ten equal parts from clean to noise, `weights` the mean weights of the loss of those in each, None where there are
-    none. `clip` None bounds nothing.
+    `rank` is None where whole weights learn, `scale` is alpha / rank. `batch` are the most clips of a step. `shares`
+    are the shares of the drawn levels in ten equal parts from clean to noise, `weights` the mean weights of the loss of
+    those in each, None where there are none. `clip` None bounds nothing.
     """
 
     title: str
@@ -75,18 +76,19 @@ def of_trainer(trainer: TrainerDefaults, width: int, transformers: int = 1) -> B
 
 
 def _of_plan(plan: ClipPlan) -> BesideRow:
-    lora, adam = plan.lora, plan.training.optimizer.adam
+    lora, optimizer = plan.lora, plan.training.optimizer
+    main = optimizer.adam if optimizer.hidden is no_matrix else optimizer.muon
     shares, weights = drawn_levels(plan.levels, plan.weighting)
     return BesideRow(
         title="this training",
         rank=None if lora is None else lora.rank,
         scale=1.0 if lora is None or lora.alpha is None else lora.alpha / lora.rank,
-        learning_rate=adam.learning_rate,
-        weight_decay=adam.weight_decay,
-        betas=adam.betas,
+        learning_rate=main.learning_rate,
+        weight_decay=main.weight_decay,
+        betas=optimizer.adam.betas,
         clip=_finite(plan.training.clip),
         warmup=plan.training.schedule.warmup,
-        batch=plan.batch.largest,
+        batch=plan.batch.largest * (plan.training.accumulate or 1),
         caption_dropout=plan.dropout,
         levels=levels_name(plan.levels),
         weighting=weighting_name(plan.weighting),

@@ -34,7 +34,7 @@ class TrainerDefaults:
     name of `optimizer.schedule_of`, warmed up over `warmup` steps, at most `warmup_share` of them. Models whose width
     is below `usual_width` learn faster in proportion, None where none do. `expert_levels` are those of a model of
     several transformers, None where they are the same. `otherwise` are sentences about what is not followed, and
-    `source` says where the settings stand.
+    `experts_otherwise` those about several transformers; `source` says where the settings stand.
     """
 
     title: str
@@ -54,6 +54,7 @@ class TrainerDefaults:
     usual_width: int | None = None
     expert_levels: InvertibleLevels | None = None
     otherwise: tuple[str, ...] = ()
+    experts_otherwise: tuple[str, ...] = ()
     source: str = ""
 
     @property
@@ -68,6 +69,10 @@ class TrainerDefaults:
     def levels_for(self, transformers: int) -> InvertibleLevels:
         """Return the noise levels that a model of so many transformers learns; each has its part of them."""
         return self.expert_levels if self.expert_levels is not None and transformers > 1 else self.levels
+
+    def not_followed(self, transformers: int) -> tuple[str, ...]:
+        """Return the sentences that concern a model of so many transformers."""
+        return (*self.otherwise, *self.experts_otherwise) if transformers > 1 else self.otherwise
 
 
 OURS = TrainerDefaults(
@@ -105,9 +110,9 @@ MUSUBI = TrainerDefaults(
         "it tells the network the timestep and one more; here it is told the timestep of the noise",
         "it squeezes the levels into its min_timestep and max_timestep; here --levels-range cuts a part of them out, "
         "as its preserve_distribution_shape does",
-        "of two experts it trains one LoRA; here each learns its own",
         EIGHT_BITS,
     ),
+    experts_otherwise=("of two experts it trains one LoRA; here each learns its own",),
     source="the command of docs/wan.md; its network_alpha is 1 where it is not given",
 )
 
@@ -163,10 +168,10 @@ AI_TOOLKIT = TrainerDefaults(
     caption_dropout=0.05,
     batch=1,
     ema=EMASpec(decay=0.99, every=1),
-    otherwise=(
+    otherwise=(EIGHT_BITS,),
+    experts_otherwise=(
         "it changes between two experts every 10 steps; here one learns after the other",
-        "for two experts its example averages no weights; here they are averaged",
-        EIGHT_BITS,
+        "for two experts its example averages no weights; here they are averaged, unless --ema is 0",
     ),
     source="config/examples/train_lora_wan21_1b_24gb.yaml and train_lora_wan22_14b_24gb.yaml",
 )
