@@ -1,5 +1,6 @@
 """A model whose matrices stay packed gives the very numbers of the unpacked one, in the memory of its file."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from kinoform.checkpoints.files import Checkpoint, open_file
 from kinoform.checkpoints.formats import PackedStored
@@ -17,6 +19,7 @@ from kinoform.loading.load import load_module
 from kinoform.models.context import TextContext
 from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.linear import Linear
+from kinoform.models.lora import LoRASpec, attach
 from kinoform.models.packed import PackedLinear
 from kinoform.types import Conditions, Grid
 from tests.support.official_folder import official_tensors
@@ -194,3 +197,43 @@ def test_damaged_blocks_are_found_when_they_are_loaded(
             device=CPU,
             keep_packed=True,
         )
+
+
+def adapted(model: DiT) -> DiT:
+    """With a LoRA that has an effect."""
+    result = attach(model, LoRASpec(rank=2), generator=torch.Generator().manual_seed(2))
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in result.named_parameters():
+        parameter.requires_grad_(".adapters." in name)
+        if name.endswith(".up"):
+            parameter.data = torch.randn(parameter.shape, generator=generator) / 8
+    return result
+
+
+def gradients(model: DiT) -> tuple[list[Tensor], dict[tuple[int, ...], int]]:
+    """Gradients of a LoRA, and how many tensors of which shape are kept for them that are no weight of the model."""
+    generator, kept = torch.Generator().manual_seed(1), Counter[tuple[int, ...]]()
+    text, x = torch.randn(1, 3, 32, generator=generator), torch.randn(1, 16, 2, 4, 4, generator=generator)
+    held = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in held:
+            kept[tuple(sorted(tensor.shape))] += 1
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        prepared = model.prepare(Conditions(context={"text": text}), Grid(frames=2, height=2, width=2))
+        loss = model(x, torch.tensor([500.0]), prepared).square().mean()
+    loss.backward()
+    return [item.grad for item in model.parameters() if item.grad is not None], dict(kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("file", ["Q8_0", "fp8 scaled"])
+def test_a_lora_on_it_has_the_same_gradients_and_keeps_no_unpacked_weight(
+    file: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    (expected, _), (found, kept) = (gradients(adapted(model)) for model in both(FILES[file](tmp_path), dtype))
+    assert len(expected) == len(found) == 2 * 2 * 10
+    assert all(torch.equal(own, other) and own.any() for own, other in zip(found, expected, strict=True))
+    assert kept and not {(64, 64), (64, 96), (32, 64)} & kept.keys()
