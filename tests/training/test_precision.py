@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kinoform.training import checkpoint
 from kinoform.training.checkpoint import fingerprint, latest
 from kinoform.training.distributed import SingleProcess
+from kinoform.training.ema import EMASpec
 from kinoform.training.learner import Learner
 from kinoform.training.loop import train
 from kinoform.training.optimizer import AdamSpec, OptimizerSpec, Schedule, no_matrix
@@ -55,6 +56,23 @@ def test_plain_bfloat16_loses_updates_and_ours_does_not() -> None:
     assert share(rounded) == pytest.approx(1, abs=0.02)
     assert torch.equal(rounded, masters.bfloat16().float())
     assert share(pushed(StochasticRounding())[0]) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("rounding", [None, StochasticRounding()])
+def test_the_average_follows_float32_and_not_what_it_is_rounded_to(rounding: StochasticRounding | None) -> None:
+    """An average of rounded weights would be off by about what rounding to bfloat16 is."""
+    module = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
+    module.weight.data.copy_(weights())
+    learner = Learner(module, replace(SPEC, rounding=rounding, ema=EMASpec(decay=0.5, every=1)), SingleProcess())
+    average, before = weights().double(), weights().double()
+    for step in range(20):
+        learner.gradients([-module.weight.float().sum()])
+        before = before if rounding is None else module.weight.detach().double()
+        learner.apply(step, 1.0)
+        before = before + 1e-5  # Adam's step where a gradient stays the same
+        keep = min(0.5, (1 + step) / (10 + step))
+        average = keep * average + (1 - keep) * before
+    torch.testing.assert_close(learner.ema.tensors["weight"].double(), average, rtol=0, atol=1e-7)
 
 
 def test_random_rounding_is_right_in_the_mean_and_leaves_bfloat16_alone() -> None:

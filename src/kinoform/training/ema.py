@@ -1,6 +1,6 @@
 """The moving average of the weights, which makes better videos than the last weights do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,14 +37,15 @@ class EMA:
         self._updates = 0
         self.tensors = {name: parameter.detach().float().clone() for name, parameter in _trained(module).items()}
 
-    def update(self, module: nn.Module, step: int) -> None:
-        """Move towards the weights after the step with index `step`, when it is that step's turn."""
+    @torch.no_grad()
+    def update(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """Move towards the weights after the step with index `step`, by name, when it is that step's turn."""
         if (step + 1) % self._spec.every:
             return
         n = self._updates
         keep = min(self._spec.decay, (1 + n) / (10 + n))
-        for name, parameter in _trained(module).items():
-            self.tensors[name].lerp_(parameter.detach().float(), 1 - keep)
+        for name, tensor in self.tensors.items():
+            tensor.lerp_(weights[name].float(), 1 - keep)
         self._updates = n + 1
 
     def restart(self, module: nn.Module, step: int) -> None:

@@ -49,10 +49,11 @@ class Learner:
         return torch.nn.utils.clip_grad_norm_(self.masters.parameters.values(), self.spec.clip)
 
     def apply(self, step: int, factor: float) -> None:
+        """Make a step; the average follows the weights in float32, before any are rounded."""
         self.masters.begin_step()
         self.optimizer.step(factor)
+        self.ema.update(self.masters.parameters, step)
         self.masters.end_step()
-        self.ema.update(self.module, step)
 
     def restart(self, weights: dict[str, Tensor], step: int) -> None:
         """Take over averaged weights after `step` steps, as those that learn too. Raises RuntimeError for others."""
