@@ -33,6 +33,7 @@ from kinoform.models.protocols import (
     Mesh,
     Modulation,
     Stream,
+    as_it_is,
 )
 from kinoform.models.segments import SegmentRotation, followed, sequence_phases
 from kinoform.ops.layer_changes import LayerChange
@@ -324,11 +325,6 @@ class DiT(nn.Module):
 
     def _branch(self, name: str) -> Branch:
         return cast(Branch, self.branches[name])
-
-
-def as_it_is(block: Block) -> Block:
-    """Return a block without anything around it."""
-    return block
 
 
 def concatenated(tokens: Mapping[str, Tensor], sources: Sequence[ContextSpec]) -> dict[str, Tensor]:

@@ -144,6 +144,18 @@ class Block(Protocol):
     def after_context(self, stream: Stream, keys: KeysValues) -> Stream: ...
 
 
+def as_it_is(block: Block) -> Block:
+    """Return a block without anything around it."""
+    return block
+
+
+@runtime_checkable
+class RunsBlocks(Protocol):
+    """Module that runs blocks. `around` stands around each: it returns what runs in the block's place."""
+
+    around: Callable[[Block], Block]
+
+
 class BlockParts(NamedTuple):
     """Names of a block's attributes: modules of self-attention, and the kernels (`Attend`) that these are given."""
 

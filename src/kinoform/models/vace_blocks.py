@@ -5,7 +5,7 @@ Source: VACE (Jiang et al., "VACE: All-in-One Video Creation and Editing", 2025)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kinoform.errors import UsageError
 from kinoform.models.linear import Linear
 from kinoform.models.patch_embedding import PatchEmbedding
-from kinoform.models.protocols import Block, KeysValues, Stream, TransformerSizes
+from kinoform.models.protocols import Block, KeysValues, Stream, TransformerSizes, as_it_is
 from kinoform.ops.patch import covers
 from kinoform.ops.rope import Rotary
 from kinoform.types import Grid, Latents
@@ -101,6 +101,7 @@ class VaceBranch(nn.Module):
         for linear in (self.before, *self.after):
             nn.init.zeros_(cast(Linear, linear).weight)
             nn.init.zeros_(cast(Linear, linear).bias)
+        self.around: Callable[[Block], Block] = as_it_is
 
     def prepare(self, payload: VaceContext, context: Mapping[str, Tensor], grid: Grid) -> VaceState:
         """Raises UsageError for context latents of another number of channels, or of another size than the video."""
@@ -133,7 +134,7 @@ class VaceBranch(nn.Module):
         return stream
 
     def _block(self, index: int) -> Block:
-        return cast(Block, self.blocks[index])
+        return self.around(cast(Block, self.blocks[index]))
 
 
 def _video_of(stream: Stream) -> Stream:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from kinoform.models.dit import DiT
-from kinoform.models.protocols import Block, KeysValues, Stream
+from kinoform.models.protocols import Block, KeysValues, RunsBlocks, Stream
 
 _ATTENTION = frozenset(
     getattr(torch.ops.aten, name).default
@@ -39,10 +38,10 @@ class Recompute(Enum):
 
 
 def recompute_blocks(module: nn.Module, mode: Recompute) -> None:
-    """Have the blocks of each transformer in a module recompute; the gradients are the same."""
-    for transformer in module.modules():
-        if isinstance(transformer, DiT) and mode is not Recompute.NONE:
-            transformer.around = partial(RecomputedBlock, selective=mode is Recompute.SELECTIVE)
+    """Have all blocks in a module recompute, those of branches too; the gradients are the same."""
+    for runner in module.modules():
+        if isinstance(runner, RunsBlocks) and mode is not Recompute.NONE:
+            runner.around = partial(RecomputedBlock, selective=mode is Recompute.SELECTIVE)
 
 
 @dataclass(frozen=True, slots=True)
