@@ -4,29 +4,56 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kinoform.conditions.inputs import InputField
+import numpy as np
+
+from kinoform.conditions.inputs import InputField, Inputs
+from kinoform.conditions.protocols import VideoSize
 from kinoform.conditions.standard_inputs import STANDARD_INPUTS
-from kinoform.recipes.catalogue import takers
+from kinoform.datasets.item import FIRST, LAST
+from kinoform.errors import UsageError
+from kinoform.media.types import InputImage
+from kinoform.recipe import find
+from kinoform.recipes.catalogue import ADAPTERS, EMBEDDED, RELEASED, takers
 
 PAGE = Path(__file__).parent / "inputs.md"
 HEAD = ("| option | Python | takes it | what it does |", "|---|---|---|---|")
 
 
-def rows(item: InputField[Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield option, keyword and help of a field and of its parts."""
-    for name, (_, help) in item.kind.shorthands.items():
-        yield f"`--{name.replace('_', '-')} FILE`", f"`{name}=`", help
+def rows(item: InputField[Any]) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """Yield option, keyword, the models that take it, and help of a field and of its parts."""
+    for name, (number, help) in item.kind.shorthands.items():
+        taking = tuple(model for model in takers(item) if takes_frame(model, item, number))
+        yield f"`--{name.replace('_', '-')} FILE`", f"`{name}=`", taking, help
     value = "" if item.kind.option is bool else f" {item.kind.noun.upper()}"
     often = ", again and again" if item.kind.repeatable else ""
-    yield f"`--{item.key.replace('_', '-')}{value}`{often}", f"`{item.name}=`", item.help
+    yield f"`--{item.key.replace('_', '-')}{value}`{often}", f"`{item.name}=`", takers(item), item.help
+
+
+def takes_frame(model: str, item: InputField[Any], number: int) -> bool:
+    """Tell whether a model takes an image of the frame of a number, alone, or the first and the last together."""
+    address = (EMBEDDED | ADAPTERS).get(model)
+    recipe = RELEASED[model]() if address is None else find(address)
+    video = VideoSize(num_frames=recipe.num_frames, height=recipe.height, width=recipe.width)
+    row = np.linspace(0, 255, video.width).astype(np.uint8)
+    image = InputImage(pixels=np.tile(row[None, :, None], (video.height, 1, 3)))
+
+    def taken(*numbers: int) -> bool:
+        try:
+            for conditioner in recipe.conditioners:
+                conditioner.check(Inputs({item: dict.fromkeys(numbers, image)}), video)
+        except UsageError:
+            return False
+        return True
+
+    return taken(number) or taken(FIRST, LAST)
 
 
 def table() -> str:
     """Return the table in Markdown."""
     lines = [
-        f"| {option} | {keyword} | {', '.join(takers(item))} | {help} |"
+        f"| {option} | {keyword} | {', '.join(taking)} | {help} |"
         for item in STANDARD_INPUTS
-        for option, keyword, help in rows(item)
+        for option, keyword, taking, help in rows(item)
     ]
     return "\n".join([*HEAD, *lines])
 

@@ -43,6 +43,7 @@ CHANGES = {
     "image_encoder": (["--image-encoder", "../other"], REFUSED),
     "variant": (["--variant", "t2v-15b"], REFUSED),
     "vace": (["--vace", "../change.safetensors"], REFUSED),
+    "adapter": (["--adapter", "../change.safetensors"], REFUSED),
     "lora": (["--lora", "../change.safetensors:2"], {"frames", *LORA}),
     "lora_ignore_unknown": (["--lora", "../strange.safetensors", "--lora-ignore-unknown"], {"frames", *LORA}),
     "size": (["--size", "24x12"], {"frames", "shape", "params.width", "params.height"}),

@@ -20,7 +20,7 @@ from kinoform.media.metadata import read_params
 from kinoform.media.video_writer import read_video
 from kinoform.models.meta import on_meta
 from kinoform.pipelines.part_cache import PartEncoders
-from kinoform.recipes.catalogue import RELEASED
+from kinoform.recipes.catalogue import ASSETS, RELEASED
 from kinoform.recipes.load import load
 from kinoform.recipes.new_inputs import NEW_INPUTS
 from kinoform.training.objective import predict_velocity
@@ -165,6 +165,22 @@ def test_items_without_what_is_needed_are_named_before_anything_loads(
         shutil.copy(EDITS / "ball.reference.png", here / "edits" / f"star.reference.{number}.png")
     assert kinoform("train", "lora", here / "edits", "--recipe", "vace", *SHORT).refusal == "too_many"
     assert kinoform("train", "lora", here / "edits", "--recipe", "reference", *SHORT).refusal == "too_many"
+
+
+def test_an_adapter_is_put_onto_a_base_that_lies_elsewhere(taught, here: Path, kinoform: Run) -> None:
+    shutil.copytree(ASSETS / "mini", here / "base")
+    parts = [
+        load(model, adapter=adapter, device="cpu").parts
+        for model, adapter in ((here / "base", taught("reference")), (taught("reference"), None))
+    ]
+    assert parts[0].fingerprint() == parts[1].fingerprint() != load("mini", device="cpu").parts.fingerprint()
+    make = ("generate", "a ball", "--adapter", taught("reference"), "--model")
+    assert kinoform(*make, "mini-factorized").refusal == "input_taken_already"
+    assert kinoform(*make, "mini:vace").refusal == "options_conflict"
+    assert (
+        kinoform("generate", "a ball", "--adapter", here / "base" / "transformer.safetensors").refusal
+        == "adapter_damaged"
+    )
 
 
 @pytest.mark.parametrize("model", ["mini:vace", "mini:context"])

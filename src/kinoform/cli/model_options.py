@@ -55,7 +55,8 @@ class ModelOptions:
         str | None,
         option(
             MODEL,
-            "A few-step recipe, such as lightx2v-4step, or module:function that returns a Recipe: my_idea:video.",
+            "A few-step recipe, such as lightx2v-4step; to train, an input such as vace or reference; or "
+            "module:function that returns a Recipe: my_idea:video.",
             complete=one_of(FEW_STEP),
         ),
         Setting(in_file=False),
@@ -72,6 +73,9 @@ class ModelOptions:
     vace: Annotated[
         list[str] | None,
         option(MODEL, "FILE: a VACE module onto a text-to-video model; onto two experts high=FILE and low=FILE."),
+    ] = None
+    adapter: Annotated[
+        str | None, option(MODEL, "FILE: an adapter of --model, where that is not the name in the file."), PATH_SETTING
     ] = None
     lora: Annotated[
         list[str] | None,
@@ -94,7 +98,7 @@ class ModelOptions:
         parts: dict[str, Any] = {
             "text_encoder": self.text_encoder, "codec": self.vae, "tokenizer": self.tokenizer,
             "image_encoder": self.image_encoder, "variant": self.variant,
-            "vace": files_of("--vace", self.vace),
+            "adapter": self.adapter, "vace": files_of("--vace", self.vace),
         }  # fmt: skip
         given = {name: value for name, value in parts.items() if value is not None}
         return load(

@@ -164,7 +164,8 @@ def recipe_of(model: ModelOptions) -> tuple[Recipe, LoRAs, bool]:
     with them.
     """
     name = str(model.model)
-    compared = any((model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant, model.vace))
+    given = (model.text_encoder, model.vae, model.tokenizer, model.image_encoder, model.variant)
+    compared = any((*given, model.vace, model.adapter))
     if os.path.exists(name) or compared or isinstance(model_of(name), dict):
         pipeline = model.load(MachineOptions(device="cpu"))
         return pipeline.recipe, pipeline.parts.loras, os.path.isfile(f"{name}/manifest.json")

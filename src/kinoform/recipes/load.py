@@ -64,6 +64,7 @@ def load(
     tokenizer: PathLike | None = None,
     image_encoder: PathLike | None = None,
     vace: PathLike | Mapping[str, PathLike] | None = None,
+    adapter: PathLike | None = None,
     loras: Sequence[tuple[PathLike, PerExpert]] = (),
     ignore_unknown: bool = False,
     report: Callable[[str], None] = lambda line: None,
@@ -85,7 +86,8 @@ def load(
     distilled weights or the LoRA beside them (docs/few_step.md). With `keep_packed` weights of eight bits or fewer stay
     so in memory and are unpacked layer by layer as they are used: slower, smaller; by default those of GGUF files do.
     `vace` is the file of a VACE module, or {"high": FILE, "low": FILE} for two experts; a text-to-video model with it
-    is its VACE model, and has the recipe of that.
+    is its VACE model, and has the recipe of that. `adapter` is an adapter file for the model, in
+    place of the one that the file names.
     `loras` are files and strengths, put on the transformer in order. Of two experts a strength is {"high": 1.0} or
     {"high": 1.0, "low": 0.8}; a number alone is for those that the file tells. Unknown names in one are refused but
     with `ignore_unknown`. `report` gets a line for each, and one where the name of weights calls for settings or
@@ -115,12 +117,10 @@ def load(
         image_encoder=_existing(image_encoder),
     )
     files = [_lora(item) for item in loras]
-    adapter, additions = None if experts else _adapter(name, reader), with_additions
-    if adapter is not None:
-        if chosen is None and (recipe is None or adapter.claims.recipe != NEW_INPUTS.get(recipe, recipe)):
-            chosen, own = _told_by(adapter)
-            changes = tuple(sorted((*own, *changes), key=lambda item: isinstance(item, NewInput)))  # few steps first
-        name, additions = _base(adapter), partial(with_adapter, file=adapter)
+    name, worn = _adapted(name, None if experts else _adapter(name, reader), adapter, reader)
+    if worn is not None and chosen is None and worn.claims.recipe != NEW_INPUTS.get(str(recipe), recipe):
+        chosen, own = _told_by(worn)
+        changes = tuple(sorted((*own, *changes), key=lambda item: isinstance(item, NewInput)))  # few steps first
     module = None
     if vace is not None:
         opening = Opening(reader=reader, overrides=overrides)
@@ -134,9 +134,9 @@ def load(
         keep_packed=keep_packed,
         reader=reader,
         module=module,
-        additions=additions,
+        additions=with_additions if worn is None else partial(with_adapter, file=worn),
         loras=partial(with_loras, loras=files, report=report, ignore_unknown=ignore_unknown),
-        adapted=adapter is not None,
+        adapted=worn is not None,
     )
     if experts is not None:
         made, parts = released_model(experts, variant, options)
@@ -228,6 +228,26 @@ def _adapter(name: str, reader: HeaderReader) -> AdapterFile | None:
     if name in ADAPTERS or name in UNSHIPPED:
         return adapter_in(adapter_asset(name), reader)
     return adapter_in(Path(name), reader) if os.path.isfile(name) else None
+
+
+def _adapted(
+    model: str, own: AdapterFile | None, path: PathLike | None, reader: HeaderReader
+) -> tuple[str, AdapterFile | None]:
+    """Return the model to load and the adapter to put onto it: its `own`, if it is one, or that of a path."""
+    if path is None:
+        return (model, None) if own is None else (_base(own), own)
+    place = _existing(path)
+    file = None if place is None else adapter_in(place, reader)
+    if file is None:
+        raise WeightsError(
+            f"{path} is no adapter; a LoRA is given as --lora, a model as --model", code="adapter_damaged"
+        )
+    if own is not None:
+        raise UsageError(
+            f"{model} is an adapter, and {path} another; give the model that {path} was trained on",
+            code="options_conflict",
+        )
+    return model, file
 
 
 def _base(adapter: AdapterFile) -> str:
