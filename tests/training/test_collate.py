@@ -43,6 +43,12 @@ def test_unlike_doors_shapes_and_numbers_are_kept_apart() -> None:
     assert group_similar(every) == [[0, 3], [1, 6], [2], [4], [5]]
 
 
-def test_clean_tokens_are_refused() -> None:
-    with refused("input_not_taken"):
-        collate([ConditionerOutput(clean=torch.ones(4, dtype=torch.bool))])
+def test_clean_tokens_are_those_of_all() -> None:
+    first, others = torch.arange(4) < 1, torch.arange(4) < 2
+    outputs = [ConditionerOutput(clean=first), ConditionerOutput(clean=first.clone())]
+    clean = collate(outputs).clean
+    assert clean is not None and torch.equal(clean, first)
+    assert group_similar([*outputs, ConditionerOutput(clean=others), ConditionerOutput()]) == [[0, 1], [2], [3]]
+    for other in (ConditionerOutput(clean=others), ConditionerOutput()):
+        with refused("input_not_taken"):
+            collate([outputs[0], other])

@@ -10,21 +10,21 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 
-from kinoform.conditions.protocols import ConditionerOutput, VideoSize
+from kinoform.conditions.protocols import ConditionerOutput, LatentConstraints, VideoSize
 from kinoform.errors import UsageError
 from kinoform.loading.additions import Additions
 from kinoform.models.dit import DiT, keeps_float32
 from kinoform.models.lora import LoRASpec
 from kinoform.recipe import Recipe
 from kinoform.solvers.experts import ranges_of
-from kinoform.solvers.levels import noised
 from kinoform.training.collate import collate, group_similar
 from kinoform.training.devices import apart, moved
 from kinoform.training.distributed import Rank
 from kinoform.training.examples import Example, Examples
 from kinoform.training.frozen import TrainedEncoder
 from kinoform.training.levels import Levels
-from kinoform.training.objective import TrainableModel, predict_velocity, velocity_target
+from kinoform.training.noisy_input import noisy_input
+from kinoform.training.objective import TrainableModel, predict_velocity
 from kinoform.training.observe import StepLoss
 from kinoform.training.rng import kept_randomness, step_generator
 from kinoform.training.stage import step_flops
@@ -92,7 +92,7 @@ def levels_of(plan: TuningSpec, expert: int) -> Levels:
 class SampleGroup:
     """Samples of a batch whose inputs have the same shapes; `share` is their part of the batch.
 
-    Of those that are `kept` what the model said before is learnt.
+    Of those that are `kept` what the model said before is learnt; `free` is that of `NoisyInput`.
     """
 
     x: Latents
@@ -100,6 +100,7 @@ class SampleGroup:
     rows: Float[Tensor, "b n r"]
     condition: ConditionerOutput
     target: Velocity
+    free: Float[Tensor, "b 1 f h w"] | None
     weight: Float[Tensor, "b 1 1 1 1"]
     share: float
     kept: tuple[bool, ...]
@@ -203,11 +204,10 @@ class AdapterStage:
         condition = collate([item.condition for item in examples])
         prefix_frames = condition.constraints.prefix_frames
         x0 = torch.stack([item.latents for item in examples]).float()
-        images = [latents for item in examples if (latents := item.condition.constraints.prefix_latents) is not None]
-        x0 = torch.cat([torch.cat(images), x0], dim=2) if prefix_frames else x0
         noise = torch.stack([item.noise[:, MAX_PREFIX - prefix_frames :] for item in samples])
         sigma = torch.stack([item.sigma for item in samples])
-        x, target = noised(x0, noise, sigma), velocity_target(x0, noise)
+        given = noisy_input(condition, x0, noise, sigma)
+        x, target = given.x, given.target
         prompts = {n: item.base_prompt for n, item in enumerate(examples) if item.base_prompt is not None}
         by_base = list(prompts)
         if by_base and prefix_frames:
@@ -219,12 +219,14 @@ class AdapterStage:
             target[by_base] = self._base_velocity(x[by_base], sigma[by_base], list(prompts.values()))
         weight = torch.ones(len(samples), 1, 1, 1, 1)
         weight[by_base] = self._plan.base_weight
+        condition = replace(condition, constraints=LatentConstraints(prefix_frames=prefix_frames))
         return SampleGroup(
             x=x,
             sigma=sigma,
             rows=self._examples.rows([item.prompt for item in examples]),
             condition=condition,
             target=target,
+            free=given.free,
             weight=weight,
             share=len(samples) / batch,
             kept=tuple(item.kept for item in examples),
@@ -242,6 +244,8 @@ class AdapterStage:
             kept = torch.tensor(group.kept, device=target.device)
             target = torch.where(kept[:, None, None, None, None], before, target)
         squared = (velocity.float() - target).square()
+        if group.free is not None:
+            squared = squared * group.free
         weight = group.weight
         if self._plan.weighting is not None:
             weight = weight * self._plan.weighting.weight(group.sigma)[:, None, None, None, None]

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinoform.errors import UsageError
-from kinoform.solvers.levels import noised
 from kinoform.training.collate import collate
 from kinoform.training.devices import moved
 from kinoform.training.examples import Example
-from kinoform.training.objective import TrainableModel, velocity_target
+from kinoform.training.noisy_input import noisy_input
+from kinoform.training.objective import TrainableModel
 from kinoform.training.observe import RunView, StepReport
 from kinoform.training.run_log import VALIDATION
 from kinoform.training.watching import StepFile
@@ -63,12 +63,13 @@ def losses(
 ) -> Iterator[float]:
     """Yield the loss of an example at each of the nine levels, all with the noise of the seed."""
     condition = collate([example.condition])
-    images = condition.constraints.prefix_latents
     x0 = example.latents[None].float()
-    x0 = x0 if images is None else torch.cat([images, x0], dim=2)
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
+    channels, frames, *sides = example.latents.shape
+    size = 1, channels, condition.constraints.prefix_frames + frames, *sides
+    noise = torch.randn(size, generator=torch.Generator().manual_seed(seed))
     conditions = moved(condition.conditions(rows), device)
     for level in LEVELS_OF_VALIDATION:
         sigma = torch.tensor([level])
-        velocity = module(noised(x0, noise, sigma).to(device), sigma.to(device), conditions)
-        yield (velocity.float().cpu() - velocity_target(x0, noise)).square().mean().item()
+        given = noisy_input(condition, x0, noise, sigma)
+        velocity = module(given.x.to(device), sigma.to(device), conditions)
+        yield given.loss(velocity.float().cpu()).item()

@@ -217,8 +217,9 @@ def _in_turn(
                     held.append(portion)
                     continue
                 cache.refresh()
-                encode([key for key in portion if not done(key)])
-                cache.flush()
+                if left := [key for key in portion if not done(key)]:
+                    encode(left)
+                    cache.flush()
         waiting = held
         if waiting:
             time.sleep(WAIT)
