@@ -29,7 +29,7 @@ def cache(
     *,
     named: Annotated[ModelOptions, varied(without=("vace", "lora", "lora_ignore_unknown"), default={"model": None})],
     clips: Annotated[
-        ClipOptions, varied(only=("clips", "clip_frames", "clip_size", "one_size", "cache", "cache_float32"))
+        ClipOptions, varied(only=("clips", "clip_frames", "clip_size", "one_size", "cache", "cache_float32", "dropout"))
     ],
     machine_options: Annotated[MachineOptions, varied(default={"dtype": "auto"})],
     processes: Annotated[int, typer.Option(help="Processes that encode, each with the encoders in memory.")] = 1,

@@ -230,6 +230,8 @@ def _switched_on(plan: ClipPlan, recompute: Recompute) -> Iterator[str]:
     else:
         yield f"encoded clips are kept in {plan.cache.folder} in {str(plan.cache.dtype).removeprefix('torch.')}"
     yield KEPT[recompute]
+    if plan.input_dropout is not None:
+        yield from (f"{role} is left out of {share:.3g} of the samples" for role, share in plan.input_dropout.shares)
     if plan.held is not None:
         yield f"{len(plan.held.clips)} clips are held out and measured"
 
