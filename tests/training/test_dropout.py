@@ -14,8 +14,11 @@ from kinoform.cli.clip_options import ClipOptions, clip_plan
 from kinoform.cli.engine_options import EngineOptions
 from kinoform.cli.model_options import MachineOptions, ModelOptions
 from kinoform.conditions.inputs import Inputs
-from kinoform.conditions.protocols import together
-from kinoform.conditions.standard_inputs import MASK, VIDEO
+from kinoform.conditions.known_frames import KnownFrames
+from kinoform.conditions.protocols import VideoSize, together
+from kinoform.conditions.standard_inputs import FRAMES, MASK, VIDEO
+from kinoform.datasets.clips import Clip
+from kinoform.datasets.item import DatasetItem
 from kinoform.datasets.read import read_sample
 from kinoform.media.video import Video
 from kinoform.pipelines.part_cache import PartEncoders
@@ -27,6 +30,7 @@ from tests.support.refusals import refused
 
 CPU = torch.device("cpu")
 COUNT, MINI = 4000, 16.0
+ITEM = DatasetItem(name="clip", target=Path("clip.mkv"), caption="a ball")
 
 
 def save_clip(folder: Path, *roles: str) -> Path:
@@ -137,9 +141,23 @@ def test_what_cannot_be_left_out_is_refused(tmp_path: Path, model: str, text: st
         planned(save_clip(tmp_path / "clips", "first"), model, dropout=text)
 
 
-def test_what_a_model_needs_is_not_left_out() -> None:
+@pytest.mark.parametrize("item", [ITEM, replace(ITEM, first=Path("first.png"))])
+def test_what_a_model_needs_is_not_left_out_and_frames_of_the_clip_are(item: DatasetItem) -> None:
+    clip = Clip(item=item, start=0, size=VideoSize(num_frames=9, height=64, width=64), fps=16.0, hashes=("a",))
+    dropout = InputDropout(shares=(("first", 0.5),))
     with refused("input_missing", "first"):
-        InputDropout(shares=(("first", 0.1),)).check((), ("first",), ("first",))
+        dropout.check([clip], (KnownFrames(),), (0,))
+    dropout.check([clip], (KnownFrames(required=False),), (0,))
+    assert [variant.lost for variant in dropout.variants(clip, (0,))] == [("first",)]
+
+
+def test_a_clip_that_loses_its_own_first_frame_is_one_that_is_given_none(tmp_path: Path) -> None:
+    folder = save_clip(tmp_path / "clips")
+    (clip,) = planned(folder, "mini:frames")[1].clips.clips
+    shown, lost = (
+        read_sample(each, (KnownFrames(),), (0,)).inputs[FRAMES] for each in (clip, clip.without(("first",), (0,)))
+    )
+    assert list(shown) == [0] and not lost
 
 
 def test_a_dropout_that_is_not_asked_for_is_no_setting(tmp_path: Path) -> None:

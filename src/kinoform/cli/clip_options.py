@@ -278,13 +278,10 @@ def plan_of(
     """Choose the clips and return the plan of what learns from them. Raises UsageError."""
     from kinoform.cli.progress import stages
     from kinoform.cli.values import size_of
-    from kinoform.conditions.protocols import Units, declared
+    from kinoform.conditions.protocols import Units
     from kinoform.conversion.lora_files import lora_format
     from kinoform.datasets.buckets import BatchSize, buckets_of, lengths_of
     from kinoform.datasets.clips import choose_clips
-    from kinoform.datasets.item import INPUT_OF
-    from kinoform.datasets.own_inputs import own_inputs
-    from kinoform.datasets.read import needed_roles
     from kinoform.datasets.survey import survey
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.dropout import input_dropout_of
@@ -305,11 +302,7 @@ def plan_of(
     )  # fmt: skip
     dropout = None if asked.dropout is None else input_dropout_of(asked.dropout)
     if dropout is not None:
-        inputs = declared(recipe.conditioners)
-        taken = (*(role for role, field in INPUT_OF.items() if field in inputs), *own_inputs(inputs))
-        kinds = {clip.item.roles: clip for clip in clips.clips}.values()
-        needed = [role for clip in kinds for role in needed_roles(clip, recipe.conditioners)]
-        dropout.check(clips.clips, taken, needed)
+        dropout.check(clips.clips, recipe.conditioners, taught.frames(clips.clips[0].size))
     kept = asked.kept()
     if kept is not None:
         kept.check(clip.item.caption for clip in clips.clips)

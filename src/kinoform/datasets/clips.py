@@ -12,7 +12,7 @@ import numpy as np
 
 from kinoform.conditions.protocols import Units, VideoSize
 from kinoform.datasets.buckets import Buckets, ClipLengths
-from kinoform.datasets.item import FIRST, LAST, Dataset, DatasetItem, some
+from kinoform.datasets.item import FIRST, FRAME_ROLES, LAST, Dataset, DatasetItem, some
 from kinoform.datasets.survey import Survey
 from kinoform.errors import UsageError
 
@@ -128,10 +128,18 @@ class Clip:
         told = (*told, self.lost) if self.lost else told
         return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
-    def without(self, roles: Collection[str]) -> Clip:
-        """Return the variant without what it is given in these roles: the clip itself where it has none of them."""
-        kept = self.item.without(roles).roles
-        return replace(self, lost=tuple(role for role in self.item.roles if role not in kept))
+    def roles(self, known: Collection[int] = ()) -> tuple[str, ...]:
+        """Return the roles of all that it is given, where `known` frames are its own unless its item has images."""
+        shown = (FRAME_ROLES[number] for number in known if number in FRAME_ROLES)
+        return tuple(dict.fromkeys((*self.item.roles, *shown)))
+
+    def without(self, roles: Collection[str], known: Collection[int] = ()) -> Clip:
+        """Return the variant without what it is given in these roles: the clip itself where it has none of them.
+
+        A mask goes with its source.
+        """
+        lost = {*roles, "mask"} if "source" in roles else set(roles)
+        return replace(self, lost=tuple(role for role in self.roles(known) if role in lost))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ WITHOUT: Mapping[str, Any] = {"source": None, "mask": None, "references": (), "f
 """The roles that an item may be without, and what it has then."""
 
 FIRST, LAST = 0, -1
+FRAME_ROLES = {FIRST: "first", LAST: "last"}
 
 SHOWN = 5
 """Names of items in a sentence."""

@@ -11,7 +11,8 @@ import numpy as np
 from kinoform.conditions.inputs import InputField, Inputs
 from kinoform.conditions.protocols import Conditioner, EncoderSpecs, EstimatesCost, Units, VideoSize, declared
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
-from kinoform.datasets.item import FIRST, LAST, Dataset, DatasetItem, some
+from kinoform.datasets.clips import Clip
+from kinoform.datasets.item import FIRST, FRAME_ROLES, LAST, Dataset, DatasetItem, some
 from kinoform.errors import UsageError
 from kinoform.media.types import InputImage, InputVideo, Mask
 
@@ -42,6 +43,15 @@ def check_needed(
             f"{some([name for name, _ in faults])}",
             code=faults[0][1].code,
         )
+
+
+def needed_roles(clip: Clip, conditioners: Sequence[Conditioner], known: Sequence[int] = ()) -> tuple[str, ...]:
+    """Return the roles of what a clip is given, its `known` frames too, that the model refuses to go without."""
+    return tuple(
+        role
+        for role in clip.roles(known)
+        if _fault(clip.item.without((role,)), conditioners, clip.size, [n for n in known if FRAME_ROLES.get(n) != role])
+    )
 
 
 def prefix_frames(

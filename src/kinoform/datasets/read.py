@@ -18,7 +18,7 @@ from kinoform.conditions.protocols import Conditioner, VideoSize, declared, pref
 from kinoform.conditions.resize import kept_part
 from kinoform.conditions.standard_inputs import EXACT_SIZE, FRAMES, MASK, REFERENCE_IMAGES, VIDEO
 from kinoform.datasets.clips import Clip
-from kinoform.datasets.item import FIRST, LAST
+from kinoform.datasets.item import FIRST, FRAME_ROLES, LAST
 from kinoform.datasets.own_inputs import own_inputs, read_own
 from kinoform.datasets.sample import Sample
 from kinoform.errors import UsageError
@@ -52,7 +52,11 @@ def read_sample(
         for number, path in images.items()
         if path is not None
     }
-    shown |= {number: InputImage(pixels=video[number]) for number in known if number not in shown}
+    shown |= {
+        number: InputImage(pixels=video[number])
+        for number in known
+        if number not in shown and FRAME_ROLES.get(number) not in clip.lost
+    }
     fields = declared(conditioners)
     if shown and FRAMES in fields:
         values[FRAMES] = shown
@@ -87,42 +91,12 @@ def _fitted(value: Any, clip: Clip) -> Any:
 
 def needed_frames(conditioners: Iterable[Conditioner], video: VideoSize) -> tuple[int, ...]:
     """Return the frames that a model must be given of every video: none, the first, or the first and the last."""
-    conditioners, blank = tuple(conditioners), _blank(video)
+    conditioners, blank = tuple(conditioners), InputImage(pixels=np.zeros((video.height, video.width, 3), np.uint8))
     for known in ((), (FIRST,), (FIRST, LAST)):
         inputs = Inputs({FRAMES: dict.fromkeys(known, blank)})
         if not any(_lacks(conditioner, inputs, video) for conditioner in conditioners):
             return known
     return ()
-
-
-def needed_roles(clip: Clip, conditioners: Iterable[Conditioner]) -> tuple[str, ...]:
-    """Return the roles of a clip that its model must be given; those of inputs of the model's own are not known."""
-    conditioners, size, image = tuple(conditioners), clip.size, _blank(clip.size)
-    values = {
-        "source": {VIDEO: InputVideo(frames=np.zeros((size.num_frames, size.height, size.width, 3), np.uint8))},
-        "mask": {MASK: Mask(values=np.full((1, size.height, size.width), 255, np.uint8))},
-        "references": {REFERENCE_IMAGES: (image,)},
-    }
-    there = clip.item.roles
-    if clip.item.own:
-        return ()
-
-    def inputs(roles: tuple[str, ...]) -> Inputs:
-        frames = {number: image for role, number in (("first", FIRST), ("last", LAST)) if role in roles}
-        given: dict[InputField[Any], Any] = {FRAMES: frames} if frames else {}
-        for role in roles:
-            given |= values.get(role, {})
-        return Inputs(given)
-
-    return tuple(
-        role
-        for role in there
-        if any(_lacks(conditioner, inputs(clip.item.without((role,)).roles), size) for conditioner in conditioners)
-    )
-
-
-def _blank(video: VideoSize) -> InputImage:
-    return InputImage(pixels=np.zeros((video.height, video.width, 3), np.uint8))
 
 
 def _lacks(conditioner: Conditioner, inputs: Inputs, video: VideoSize) -> bool:

@@ -81,13 +81,15 @@ def text_rows(parts: Parts, prompts: Iterable[str], device: torch.device) -> dic
 class ClipExamples:
     """Encoded clips, in memory or in a cache, in the batches of an order; see `Examples`.
 
-    With `dropout` they have the variants of the clips too, which take their places where inputs are lost.
+    With `dropout` they have the variants of the clips too, which take their places where inputs are lost; `known` are
+    the frames that are given of every clip.
     """
 
     order: BatchOrder
     encoded: Mapping[Clip, Example] = field(repr=False)
     text: Mapping[str, Float[Tensor, "n d"]] = field(repr=False)
     dropout: InputDropout | None = None
+    known: tuple[int, ...] = ()
 
     def count(self, step: int) -> int:
         """See `Examples`."""
@@ -115,7 +117,7 @@ class ClipExamples:
 
     def _without(self, clip: Clip, roles: tuple[str, ...]) -> Example:
         """Return the example of a clip, with all that its inputs decide as that of its variant without these."""
-        whole, variant = self.encoded[clip], clip.without(roles)
+        whole, variant = self.encoded[clip], clip.without(roles, self.known)
         if variant == clip:
             return whole
         rest = self.encoded[variant]

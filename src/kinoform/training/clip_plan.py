@@ -144,13 +144,18 @@ class ClipPlan(TuningSpec):
                 encoded=CachedClips(cache=filled.cache, clips=there),
                 text=CachedText(cache=filled.cache, prompts=tuple(filled.prompts(filled.cache))),
                 dropout=self.input_dropout,
+                known=self.known,
             )
         encoded = self._encoded(PartEncoders(parts, device, torch.float32), on_stage)
         release_memory()
         order = BatchOrder(clips=self._whole(encoded.__contains__), batch=self.batch, units=units, seed=self.seed)
         prompts = [self.recipe.negative_prompt, *self._captions(example.prompt for example in encoded.values())]
         return ClipExamples(
-            order=order, encoded=encoded, text=text_rows(parts, prompts, device), dropout=self.input_dropout
+            order=order,
+            encoded=encoded,
+            text=text_rows(parts, prompts, device),
+            dropout=self.input_dropout,
+            known=self.known,
         )
 
     def validation(self, held: ClipList, parts: Parts, device: torch.device, on_stage: OnStage) -> ValidationLog:
@@ -179,7 +184,8 @@ class ClipPlan(TuningSpec):
         """The clips, each followed by what may be left of it."""
         if self.input_dropout is None:
             return self.clips.clips
-        return tuple(each for clip in self.clips.clips for each in (clip, *self.input_dropout.variants(clip)))
+        variants = self.input_dropout.variants
+        return tuple(each for clip in self.clips.clips for each in (clip, *variants(clip, self.known)))
 
     def _whole(self, there: Callable[[Clip], bool]) -> tuple[Clip, ...]:
         """Return the clips that are there with all their variants."""

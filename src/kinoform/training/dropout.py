@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
 
+from kinoform.conditions.protocols import Conditioner, declared
 from kinoform.datasets.clips import Clip
+from kinoform.datasets.item import INPUT_OF
+from kinoform.datasets.needed import needed_roles
+from kinoform.datasets.own_inputs import own_inputs
 from kinoform.errors import UsageError, nearest
 from kinoform.numbers import real, settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputDropout:
-    """Shares of the samples that lose an input, by its role (`DatasetItem.roles`), each by a draw of its own.
+    """Shares of the samples that lose an input, by its role (`Clip.roles`), each by a draw of its own.
 
-    A mask goes with its source. Raises UsageError for a share that is not from 0 to 1.
+    A mask goes with its source; `known` frames of a clip may be lost as images of its item may. Raises UsageError for a
+    share that is not from 0 to 1.
     """
 
     shares: tuple[tuple[str, float], ...]
@@ -40,19 +45,22 @@ class InputDropout:
         }
         return [tuple(role for role, loses in losing.items() if loses[number]) for number in range(count)]
 
-    def variants(self, clip: Clip) -> list[Clip]:
+    def variants(self, clip: Clip, known: Collection[int] = ()) -> list[Clip]:
         """Return a clip without each set of roles that it may lose: what has to be encoded beside the clip."""
-        roles = [role for role in self.roles if role in clip.item.roles]
+        roles = [role for role in self.roles if role in clip.roles(known)]
         sets = chain.from_iterable(combinations(roles, count) for count in range(1, len(roles) + 1))
-        return list(dict.fromkeys(clip.without(lost) for lost in sets))
+        return list(dict.fromkeys(clip.without(lost, known) for lost in sets))
 
-    def check(self, clips: Iterable[Clip], taken: Iterable[str], needed: Iterable[str]) -> None:
-        """Raise UsageError for a role that the model does not take, one that no clip has, and one that it needs."""
-        known, there = set(taken), {role for clip in clips for role in clip.item.roles}
+    def check(self, clips: Iterable[Clip], conditioners: Sequence[Conditioner], known: Sequence[int] = ()) -> None:
+        """Raise UsageError for a role that the model does not take or that it needs, and one that no clip is given."""
+        inputs, kinds = declared(conditioners), {clip.roles(known): clip for clip in clips}
+        taken = {role for role, field in INPUT_OF.items() if field in inputs}.union(own_inputs(inputs))
+        given = {role for roles in kinds for role in roles}
+        needed = {role for clip in kinds.values() for role in needed_roles(clip, conditioners, known)}
         for role, _ in self.shares:
-            if role not in known:
+            if role not in taken:
                 raise UsageError(
-                    f"--dropout: the model is given no {role[:40]!r}; {nearest(role[:40], known)}; captions have "
+                    f"--dropout: the model is given no {role[:40]!r}; {nearest(role[:40], taken)}; captions have "
                     "--caption-dropout",
                     code="unknown_name",
                 )
@@ -61,7 +69,7 @@ class InputDropout:
                     f"--dropout: the model makes no video without {role}, so it need not learn to; leave it out",
                     code="input_missing",
                 )
-            if role not in there:
+            if role not in given:
                 raise UsageError(
                     f"--dropout: no clip has {role}, so there is nothing to leave out", code="pattern_matches_nothing"
                 )
