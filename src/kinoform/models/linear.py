@@ -1,18 +1,26 @@
 """A linear layer that takes its input in any dtype and computes in that of its weight."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from kinoform.ops.cpu import linear
+from kinoform.ops.made_product import made_product
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 class Linear(nn.Linear):
-    """y = x W^T + b in the weight's dtype: bfloat16 in the blocks, float32 where the spec keeps it."""
+    """y = x W^T + b in the weight's dtype: bfloat16 in the blocks, float32 where the spec keeps it.
+
+    A frozen weight that is `fetched` stays in the host's memory. It comes to the device of the input for each product,
+    and again for its gradient.
+    """
+
+    fetched = False
 
     @property
     def computes(self) -> torch.dtype:
@@ -20,7 +28,15 @@ class Linear(nn.Linear):
         return self.weight.dtype
 
     def forward(self, input: Tensor) -> Tensor:
-        return linear(input.to(self.weight.dtype), self.weight, self.bias)
+        x = input.to(self.weight.dtype)
+        if self.fetched:
+            return made_product(x, self.weight, self.bias, partial(fetched, device=x.device))
+        return linear(x, self.weight, self.bias)
+
+
+def fetched(stored: Tensor, device: torch.device) -> Tensor:
+    """Return what is stored on a device; from pinned memory the host does not wait for it."""
+    return stored.to(device, non_blocking=True)
 
 
 def named_modules(model: nn.Module, kind: type[Module]) -> Iterator[tuple[str, Module]]:

@@ -1,13 +1,14 @@
 """A linear layer whose weight stays as its file stores it, and is unpacked each time the layer runs."""
 
-from typing import Any, Protocol, cast, runtime_checkable
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
-from kinoform.models.linear import Linear
-from kinoform.ops.cpu import learns, linear
+from kinoform.models.linear import Linear, fetched
+from kinoform.ops.made_product import made_product
 
 
 @runtime_checkable
@@ -49,36 +50,13 @@ class PackedLinear(Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         x = input.to(self.dtype)
-        if not learns(x, self.bias):
-            return linear(x, self.weight, self.bias)
-        return cast(Tensor, _LearningProduct.apply(x, self.rows, self.bias, self.packing, self.dtype))  # pyright: ignore[reportUnknownMemberType]
+        make = partial(unpacked, packing=self.packing, dtype=self.dtype, device=x.device if self.fetched else None)
+        return made_product(x, self.rows, self.bias, make)
 
 
-def unpacked(rows: UInt8[Tensor, "out bytes"], packing: Packing, dtype: torch.dtype) -> Float[Tensor, "out in"]:
-    """Return the matrix of the rows in a dtype."""
+def unpacked(
+    rows: UInt8[Tensor, "out bytes"], packing: Packing, dtype: torch.dtype, device: torch.device | None = None
+) -> Float[Tensor, "out in"]:
+    """Return the matrix of the rows in a dtype, on another device than theirs if one is given."""
+    rows = rows if device is None else fetched(rows, device)
     return packing.unpack(rows).to(dtype)
-
-
-class _LearningProduct(torch.autograd.Function):
-    """The product, which keeps the packed rows for the gradient of x: autograd would keep the matrix."""
-
-    @staticmethod
-    def forward(x: Tensor, rows: Tensor, bias: Tensor | None, packing: Packing, dtype: torch.dtype) -> Tensor:
-        return linear(x, unpacked(rows, packing, dtype), bias)
-
-    @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, Packing, torch.dtype], output: Tensor
-    ) -> None:
-        _, rows, _, ctx.packing, ctx.dtype = inputs
-        ctx.save_for_backward(rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, Tensor | None, None, None]:
-        (gradient,), (rows,) = gradients, ctx.saved_tensors
-        for_x = for_bias = None
-        if ctx.needs_input_grad[0]:
-            for_x = linear(gradient, unpacked(rows, ctx.packing, ctx.dtype).t(), None)
-        if ctx.needs_input_grad[2]:
-            for_bias = gradient.flatten(0, -2).sum(0)
-        return for_x, None, for_bias, None, None

@@ -30,6 +30,7 @@ from kinoform.training.recompute import recompute_blocks
 from kinoform.training.rng import kept_randomness, randomness, restore_randomness, seed_everything
 from kinoform.training.snapshot import StageSnapshot, check_training, read_snapshot
 from kinoform.training.stage import NamedStage, RunOptions, SampledStage, Stage, TrainingSpec
+from kinoform.training.swap import place
 
 _SHOWN = 8
 """Names of a bad batch in a message, at most."""
@@ -132,7 +133,8 @@ class _Run:
             checkpoint.sweep(self.checkpoints)
         group.any(False)  # nobody reads before the folder is in order
         self.device = device_of(group.rank, options.device)
-        module = stage.modules().to(self.device).train()
+        module = stage.modules().train()
+        place(module, self.device, options.swap_blocks)
         recompute_blocks(module, options.recompute)
         if options.compile:
             module.compile()

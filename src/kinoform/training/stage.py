@@ -116,8 +116,8 @@ class RunOptions:
     training's folder, the steps done, and all of them. `device` and `compile`, which has the stage's module
     compiled by PyTorch and so speeds up what calls it, change the last bits of the losses only; a run may go
     on with others. Without a checkpoint, a training begins from the stage of its folder's name in `snapshot`, a folder
-    of `write_snapshot`, if it is there. `observers` are told of each step. `recompute` saves
-    memory for time. Raises UsageError for a device that is not there.
+    of `write_snapshot`, if it is there. `observers` are told of each step. `recompute` and
+    `swap_blocks` (see `place`) save memory for time. Raises UsageError for a device that is not there.
     """
 
     save_every: int = 500
@@ -131,12 +131,13 @@ class RunOptions:
     snapshot: Path | None = None
     observers: tuple[Observer, ...] = ()
     recompute: Recompute = Recompute.NONE
+    swap_blocks: int = 0
 
     def __post_init__(self) -> None:
-        if self.save_every < 1 or self.keep < 1 or self.sample_every < 0:
+        if self.save_every < 1 or self.keep < 1 or self.sample_every < 0 or self.swap_blocks < 0:
             raise UsageError(
-                "save_every and keep must be at least 1 and sample_every at least 0; got "
-                f"{self.save_every}, {self.keep} and {self.sample_every}",
+                "save_every and keep must be at least 1, sample_every and swap_blocks at least 0; got "
+                f"{self.save_every}, {self.keep}, {self.sample_every} and {self.swap_blocks}",
                 code="value_out_of_range",
             )
         check_device(self.device)
