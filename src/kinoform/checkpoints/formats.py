@@ -51,11 +51,12 @@ class Stored:
 class PackedStored(Stored):
     """A stored matrix that can be had in two ways.
 
-    `read` gives float32 numbers; `rows` gives what the file holds of each row, to be kept as it is.
+    `read` gives float32 numbers; `rows` gives what the file holds of each row, to be kept as it is: `nbytes` in all.
     """
 
     rows: Callable[[], UInt8[Tensor, "n bytes"]]
     packing: Packing
+    nbytes: int
 
 
 def stored(header: Header) -> dict[str, Stored]:

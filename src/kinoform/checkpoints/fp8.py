@@ -198,6 +198,7 @@ def _cast(stored: Stored) -> Stored:
         read=stored.read,
         rows=lambda: stored.read().view(torch.uint8),
         packing=Scaled(dtype=stored.dtype, columns=stored.shape[1]),
+        nbytes=prod(stored.shape),
     )
 
 
@@ -217,8 +218,9 @@ def _scaled(tensors: Mapping[str, Stored], name: str, scale_name: str) -> Stored
     if len(weight.shape) != 2:
         return Stored(shape=weight.shape, dtype=torch.float32, file=weight.file, read=read)
     return PackedStored(
-        shape=weight.shape, dtype=torch.float32, file=weight.file, read=read, rows=rows, packing=packing
-    )
+        shape=weight.shape, dtype=torch.float32, file=weight.file, read=read, rows=rows, packing=packing,
+        nbytes=shape[0] * (shape[1] + 4 * layout[1]),
+    )  # fmt: skip
 
 
 def _layout(scale: Stored, scale_name: str, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -57,7 +57,9 @@ def _stored(path: Path, start: int, entry: Entry) -> Stored:
     read = partial(_unpacked, rows, packing, entry.shape)
     if not whole or len(entry.shape) > 2:
         return Stored(shape=entry.shape, dtype=torch.float32, file=path, read=read)
-    return PackedStored(shape=entry.shape, dtype=torch.float32, file=path, read=read, rows=rows, packing=packing)
+    return PackedStored(
+        shape=entry.shape, dtype=torch.float32, file=path, read=read, rows=rows, packing=packing, nbytes=count * width
+    )
 
 
 def _unpacked(rows: partial[Tensor], packing: Blocks, shape: tuple[int, ...]) -> Tensor:

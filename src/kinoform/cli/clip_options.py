@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -213,10 +214,10 @@ def clip_plan(
     # Imported here because PyTorch takes seconds, which help and completion do without.
     from kinoform.training.beside import beside, table
 
-    pipeline = named.load(machine)
+    pipeline = named.load(machine, engine.keep_packed)
     taught = taught_model(pipeline, named)
     dataset, asked = _opened(data, taught.recipe, asked)
-    plan = plan_of(data, dataset, taught, pipeline.machine.dtype, asked, engine, processes)
+    plan = engine.placed(plan_of(data, dataset, taught, pipeline.machine.dtype, asked, engine, processes), pipeline)
     if asked.like is not None:
         for line in table(beside(plan)):
             console.note(line)
@@ -260,7 +261,8 @@ def forecast_of(
     (device, dtype), (recipe, _, _) = machine_of(machine), recipe_of(named)
     taught = planned_model(recipe, named)
     dataset, asked = _opened(data, recipe, asked)
-    plan = plan_of(data, dataset, taught, dtype, asked, engine, processes)
+    there = named.load(MachineOptions(device="cpu"), engine.keep_packed) if os.path.exists(str(named.model)) else None
+    plan = engine.placed(plan_of(data, dataset, taught, dtype, asked, engine, processes), there)
     known = engine.recompute != "auto" or device == "cpu"
     recompute = engine.recompute_for(plan, torch.device(device), refuse=False) if known else Recompute.NONE
     return forecast(plan, device=device, rate=rate, recompute=recompute)

@@ -12,6 +12,7 @@ from kinoform.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from kinoform.pipelines.pipeline import Pipeline
     from kinoform.training.clip_plan import ClipPlan
     from kinoform.training.like import TrainerDefaults
     from kinoform.training.optimizer import OptimizerSpec
@@ -68,6 +69,14 @@ class EngineOptions:
         ),
         SETTING,
     ] = "auto"
+    swap_blocks: Annotated[
+        int, option(STEPPING, "Blocks whose frozen matrices lie in the host's memory until they are used."), SETTING
+    ] = 0
+    keep_packed: Annotated[
+        bool | None,
+        option(STEPPING, "fp8 and GGUF weights stay as stored; else those of GGUF.", "--keep-packed/--unpack"),
+        SETTING,
+    ] = None
 
     def check(self) -> None:
         """Raise UsageError for numbers out of range and unknown names."""
@@ -77,6 +86,7 @@ class EngineOptions:
             ("--clip-norm", self.clip_norm, 1e-9, 1e9),
             ("--accumulate", self.accumulate, 1, 10_000),
             ("--ema", self.ema, 0, 0.999999),
+            ("--swap-blocks", self.swap_blocks, 0, 10_000),
         ):
             if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} must be from {low:g} to {high:g}, not {value:g}", code="value_out_of_range")
@@ -102,6 +112,13 @@ class EngineOptions:
         if refuse:
             check_step(plan, device, recompute)
         return recompute
+
+    def placed(self, plan: ClipPlan, model: Pipeline | None) -> ClipPlan:
+        """Return the plan with where the matrices of its base lie; a model that is not there has none packed."""
+        from kinoform.training.base_memory import BasePlacing
+
+        packed = {} if model is None else model.parts.packed()
+        return replace(plan, placing=BasePlacing(packed=packed, swap_blocks=self.swap_blocks))
 
     def optimizer_spec(self, usual: TrainerDefaults, rate: float) -> OptimizerSpec:
         """Return the optimizer at a learning rate, unless its own options say one. Raises UsageError for a name."""

@@ -89,8 +89,8 @@ class ModelOptions:
         bool, option(MODEL, "Use a LoRA although some of its names are unknown.", "--lora-ignore-unknown")
     ] = False
 
-    def load(self, machine: MachineOptions) -> Pipeline:
-        """Load the model, as far as that reads no weight. Raises what `kinoform.load` raises."""
+    def load(self, machine: MachineOptions, keep_packed: bool | None = None) -> Pipeline:
+        """Load the model, as far as that reads no weight; see `kinoform.load`, whose errors it raises."""
         # Imported here because PyTorch takes seconds, which help and completion do without.
         from kinoform.recipes.load import load
 
@@ -104,7 +104,7 @@ class ModelOptions:
         return load(
             model_of(self.model), recipe=recipe_named(self.recipe), loras=tuple(map(lora_of, self.lora or ())),
             ignore_unknown=self.lora_ignore_unknown, report=console.note,
-            device=machine.device or "auto", dtype=machine.dtype or "auto", **given,
+            device=machine.device or "auto", dtype=machine.dtype or "auto", keep_packed=keep_packed, **given,
         )  # fmt: skip
 
     def words(self, machine: MachineOptions) -> list[str]:

@@ -125,6 +125,7 @@ def train(
             save_every=100, sample_every=sample_every, show_progress=not console.streams(),
             on_progress=on_progress, device=machine.device, compile=compiled, snapshot=from_snapshot,
             observers=(*watchers(plan, track, processes), *samplers), recompute=recompute,
+            swap_blocks=engine.swap_blocks if what == LORA else 0,
         )  # fmt: skip
         result = plan.train(TrainingRun(folder=folder, options=options, processes=processes, load_parts=load_parts))
     result.save(target, recipe=address, force=results.force)

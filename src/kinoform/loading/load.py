@@ -76,6 +76,20 @@ def load_module(
     return module.eval()
 
 
+def packed_bytes(
+    build: Callable[[], nn.Module], checkpoint: Checkpoint, *, names: Names, unused: Iterable[str] = ()
+) -> dict[str, int]:
+    """Return the bytes of each matrix that `load_module` keeps packed, by its own name; reads headers only."""
+    module = on_meta(build)
+    found = match(module, checkpoint, names=names, unused=unused)
+    stored = {own: checkpoint.tensors[name] for own, name in found.items()}
+    return {
+        own: item.nbytes
+        for own, item in stored.items()
+        if isinstance(item, PackedStored) and _can_stay_packed(module, own, item)
+    }
+
+
 def check_beginnings(
     build: Callable[[], nn.Module], checkpoint: Checkpoint, *, names: Names, unused: Iterable[str] = ()
 ) -> None:

@@ -195,8 +195,10 @@ def open_onto(
 
 
 def parameter_shapes(model: nn.Module) -> Parameters:
-    """Shapes of all that a file may change."""
-    return {name: tuple(value.shape) for name, value in model.named_parameters()}
+    """Shapes of all that a file may change, packed matrices too."""
+    layers = linear_layers(model).items()
+    packed = {f"{n}.weight": (one.out_features, one.in_features) for n, one in layers if isinstance(one, PackedLinear)}
+    return {name: tuple(value.shape) for name, value in model.named_parameters()} | packed
 
 
 def attach_file(

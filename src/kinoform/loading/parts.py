@@ -16,7 +16,7 @@ from kinoform.errors import UsageError, WeightsError
 from kinoform.families.family import Family
 from kinoform.loading.detect import check_block, stored_block
 from kinoform.loading.experts import ExpertPaths
-from kinoform.loading.load import Module, check_beginnings, load_module
+from kinoform.loading.load import Module, check_beginnings, load_module, packed_bytes
 from kinoform.loading.opening import open_model
 from kinoform.loading.own import OwnFolder, verify
 from kinoform.loading.sources import OpenedModel, OpenedPart, Opening, Overrides
@@ -68,7 +68,7 @@ class Parts:
     are several transformers, and `loras` their ranks for each transformer. `adapter_strengths` are the
     strengths on each transformer by the names of its adapters. `encoder_files` are those of the parts that encode, by
     the names of their fields. `base` are the parts before a recipe's additions were put on, None where there are none
-    or the weights hold them.
+    or the weights hold them. `packed` tells the bytes of the matrices of a transformer that stay packed, by name.
     """
 
     tokenizer: Callable[[], Tokenizer]
@@ -91,6 +91,7 @@ class Parts:
     adapter_strengths: tuple[Mapping[str, Varying], ...] = ()
     encoder_files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
     base: Parts | None = None
+    packed: Callable[[], Mapping[str, int]] = dict[str, int]
 
     @property
     def transformer(self) -> TransformerLoader:
@@ -219,7 +220,6 @@ class _Loader(Generic[Module]):
         """Read the data. The mapping of a pickle lives as long as this call."""
         release_memory()  # of the part before this one
         self.verify(self.files)
-        packed = self.files[0].suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
         file = self.part.file
         return load_module(
             self.build,
@@ -228,8 +228,17 @@ class _Loader(Generic[Module]):
             dtype_of=dtype_of,
             device=device,
             unused=file.unread(self.part.spec),
-            keep_packed=packed,
+            keep_packed=self.keeps_packed,
         )
+
+    @property
+    def keeps_packed(self) -> bool:
+        return self.files[0].suffix.lower() == ".gguf" if self.keep_packed is None else self.keep_packed
+
+    def packed(self) -> Mapping[str, int]:
+        """Return the bytes of the matrices that stay packed, by name; reads headers only."""
+        file, unused = self.part.file, self.part.file.unread(self.part.spec)
+        return packed_bytes(self.build, file.checkpoint(), names=file.names, unused=unused) if self.keeps_packed else {}
 
 
 def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> Parts:
@@ -282,6 +291,7 @@ def _parts(model: OpenedModel, *, verify: Verify, keep_packed: bool | None) -> P
         notes=first.notes,
         image_encoder=no_image_encoder if image is None else lambda dtype, device: image.load(lambda _: dtype, device),
         image_spec=None if image_part is None else image_part.spec,
+        packed=transformers[0].packed,
     )
 
 

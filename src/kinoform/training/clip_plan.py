@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from kinoform.ops.memory import release_memory
 from kinoform.pipelines.part_cache import PartEncoders
 from kinoform.solvers.by_expert import expert_names
 from kinoform.training.adapter import report_of, tune
+from kinoform.training.base_memory import BasePlacing
 from kinoform.training.cache.fill import FillPlan, fill
 from kinoform.training.checkpoint import held
 from kinoform.training.clip_cache import CachedClips, CachedText, CacheSettings, ModelEncoders, PromptsOf, opened_cache
@@ -51,7 +52,7 @@ class ClipPlan(TuningSpec):
     encoded is kept in `cache`, or in memory. The file is written in `dialect`. A prompt that is dropped is empty: what
     the recipe has as negative prompt would learn what the clips show, and take it away again. `held` are clips that
     nothing learns, whose loss is told on the way. `keep` are words that keep their meaning; each batch is twice as
-    large with them. `input_dropout` says which inputs are left out how often.
+    large with them. `input_dropout` says which inputs are left out how often. `placing` says where the base lies.
     """
 
     base: str
@@ -65,6 +66,7 @@ class ClipPlan(TuningSpec):
     keep: KeptWords | None = None
     input_dropout: InputDropout | None = None
     address: str | None = None
+    placing: BasePlacing = field(default_factory=BasePlacing)
 
     @property
     def output_name(self) -> str:

@@ -33,6 +33,6 @@ def check_step(plan: ClipPlan, device: torch.device, recompute: Recompute, *, th
     if SURE * worst > there:
         raise FitError(
             f"{stage} takes about {worst / 1e9:.1f} GB and {device} has {there / 1e9:.1f} GB; give a smaller "
-            "--clip-size, --clip-frames or --batch-tokens, --recompute full, or --dtype bfloat16",
+            "--clip-size, --clip-frames or --batch-tokens, --recompute full, --swap-blocks, or --dtype bfloat16",
             code="does_not_fit",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
@@ -29,6 +29,7 @@ from kinoform.ops.dry_run import kernels_of
 from kinoform.plan.memory import ACCELERATOR, INTERPRETER
 from kinoform.plan.modules import codec_count, encode_run, text_count, text_run
 from kinoform.plan.training_step import StepCost, step_cost
+from kinoform.training.base_memory import BaseMemory, base_memory
 from kinoform.training.beside import BesideRow, beside, table
 from kinoform.training.clip_plan import ClipPlan
 from kinoform.training.collate import collate
@@ -69,6 +70,8 @@ class Forecast:
     beside: tuple[BesideRow, ...]
     recompute: Recompute
     accumulate: int
+    base: BaseMemory
+    swap_blocks: int
     added: int = 0
 
     @property
@@ -112,7 +115,8 @@ class Forecast:
             "steps": self.steps, "epoch": self.epoch, "experts": self.experts, "device": self.device,
             "dtype": str(self.dtype).removeprefix("torch."), "peaks": self.peaks, "flops_per_second": self.rate,
             "recompute": self.recompute.value, "accumulate": self.accumulate,
-            "switched_on": list(self.switched_on), "added": self.added,
+            "switched_on": list(self.switched_on), "added": self.added, "base": asdict(self.base),
+            "swap_blocks": self.swap_blocks,
             "beside": [asdict(row) for row in self.beside],
         }  # fmt: skip
 
@@ -121,7 +125,7 @@ class Forecast:
         yield f"{'clips of':<16}{'clips':>7}{'tokens':>9}{'batch':>7}{'TFLOP':>12}{'GiB':>8}{'seconds':>9}"
         for bucket in self.buckets:
             size, cost, seconds = bucket.size, bucket.cost, self.seconds(bucket)
-            held = (cost.weights + cost.state + self.activations(bucket)) / GIB
+            held = (self.base.device + cost.state + self.activations(bucket)) / GIB
             yield (
                 f"{f'{size.width}x{size.height}x{size.num_frames}':<16}{bucket.clips:>7}{cost.tokens:>9}"
                 f"{cost.batch:>7}{_tera(self.flops(bucket)):>12}{held:>8.3g}"
@@ -135,9 +139,16 @@ class Forecast:
             yield f"adds              {self.added / 1e6:.4g} M numbers{of}"
         yield f"learns            {cost.learning / 1e6:.4g} M numbers in float32{of}"
         yield (
-            f"memory            base in {dtype} {cost.weights / GIB:.3g} GiB, what learns with gradients, moments and "
-            f"average {cost.state / GIB:.3g} GiB, activations {self.activations(self.buckets[0]) / GIB:.3g} GiB"
+            f"memory            base in {dtype} {self.base.device / GIB:.3g} GiB, what learns with gradients, moments "
+            f"and average {cost.state / GIB:.3g} GiB, activations {self.activations(self.buckets[0]) / GIB:.3g} GiB"
         )
+        if self.base.packed:
+            yield f"packed            {self.base.packed / GIB:.3g} GiB of the base, as in its file"
+        if self.base.host:
+            yield (
+                f"swapped           {self.swap_blocks} blocks, {self.base.host / GIB:.3g} GiB in the host's memory, "
+                f"which a batch fetches {2 if self.recompute is Recompute.NONE else 3} times"
+            )
         for stage, peak in self.peaks.items():
             yield f"peak, {stage:<12}{peak / GIB:.3g} GiB on {self.device}"
         yield f"switched on       {', '.join(self.switched_on)}"
@@ -180,18 +191,23 @@ def forecast(
 
     buckets = [BucketForecast(size=size, clips=clips[size], steps=steps[size], cost=cost(size)) for size in steps]
     buckets.sort(key=lambda bucket: -bucket.cost.activations)
+    # On a CPU the host's memory is the device's.
+    placing = replace(plan.placing, swap_blocks=0) if device == "cpu" else plan.placing
+    base = base_memory(recipe.transformers[0], plan.precision, buckets[0].cost.weights, placing)
     return Forecast(
         buckets=tuple(buckets),
         steps=plan.training.schedule.total,
         experts=len(recipe.transformers),
         dtype=plan.precision,
         device=device,
-        peaks=_peaks(plan, buckets, device, recompute),
+        peaks=_peaks(plan, buckets, device, recompute, base),
         switched_on=tuple(_switched_on(plan, recompute)),
         rate=rate,
         beside=beside(plan),
         recompute=recompute,
         accumulate=plan.training.accumulate or 1,
+        base=base,
+        swap_blocks=placing.swap_blocks,
         added=0
         if recipe.additions is None
         else sum(prod(shape) for shape in added_shapes(recipe.additions, recipe.transformers[0]).values()),
@@ -241,7 +257,9 @@ def _tera(flops: int) -> str:
     return f"{tera:,.0f}" if tera >= 1000 else f"{tera:.4g}"
 
 
-def _peaks(plan: ClipPlan, buckets: list[BucketForecast], device: str, recompute: Recompute) -> dict[str, int]:
+def _peaks(
+    plan: ClipPlan, buckets: list[BucketForecast], device: str, recompute: Recompute, base: BaseMemory
+) -> dict[str, int]:
     """Return the bytes at the worst moment of reading clips and captions, in float32, and of learning."""
     recipe, kernels, fixed = plan.recipe, kernels_of(device, torch.float32), INTERPRETER.get(device, ACCELERATOR)
     sizes = [bucket.size for bucket in buckets]
@@ -250,7 +268,7 @@ def _peaks(plan: ClipPlan, buckets: list[BucketForecast], device: str, recompute
     captions = text_run(recipe.text, torch.float32, kernels)
     full = recompute is Recompute.FULL
     most = max(bucket.cost.recomputed if full else bucket.cost.activations for bucket in buckets)
-    learning = most + buckets[0].cost.weights + buckets[0].cost.state
+    learning = most + base.device + buckets[0].cost.state
     return {
         "clips": fixed + codec_count(recipe.codec).bytes(torch.float32) + max(run.peak + run.copies for run in encodes),
         "captions": fixed + text_count(recipe.text).bytes(torch.float32) + captions.peak + captions.copies,
