@@ -10,10 +10,14 @@ import torch
 
 from kinoform.cli.clip_options import RULES, ClipOptions
 from kinoform.cli.engine_options import EngineOptions
+from kinoform.conversion.lora_files import lora_format
+from kinoform.datasets.buckets import BatchSize
+from kinoform.datasets.clips import ClipList
 from kinoform.models.dit import DiT
-from kinoform.models.lora import chosen
+from kinoform.models.lora import LoRASpec, chosen
 from kinoform.recipes.catalogue import RELEASED
-from kinoform.training.beside import bars, drawn_levels, of_trainer, table
+from kinoform.training.beside import bars, beside, drawn_levels, of_trainer, table
+from kinoform.training.clip_plan import ClipPlan
 from kinoform.training.like import OURS, TRAINERS, TrainerDefaults, trainer_named
 from kinoform.training.names import levels_name, weighting_name
 from kinoform.training.optimizer import schedule_of
@@ -111,6 +115,20 @@ def test_a_histogram_has_every_level_once_and_the_mean_weight_of_each_part() -> 
     # S(u) <= s is u <= s / (s + 5 (1 - s))
     edges = [edge / (edge + 5 * (1 - edge)) for edge in np.linspace(0, 1, 11)]
     np.testing.assert_allclose(shares, np.diff(edges), atol=1e-3)
+
+
+def test_each_expert_has_a_row_with_the_levels_that_it_learns() -> None:
+    diffsynth = trainer_named("diffsynth")
+    plan = ClipPlan(
+        name="lora", recipe=RELEASED["t2v-a14b"](), lora=LoRASpec(rank=8, alpha=4.0), levels=diffsynth.levels,
+        weighting=diffsynth.weighting, base="t2v-a14b", clips=ClipList(clips=(), notes=()), batch=BatchSize(tokens=1),
+        training=EngineOptions(accumulate=2).training_spec(diffsynth, 1e-4, 10), dialect=lora_format("comfy"),
+    )  # fmt: skip
+    high, low, ours, *_ = beside(plan)
+    assert (high.title, low.title, ours.title) == ("this training, high", "this training, low", "kinoform")
+    assert (low.scale, low.batch, low.clip) == (0.5, 16, None)
+    assert high.levels.endswith("at 875-1000") and sum(high.shares[:8]) == 0 == low.shares[9]
+    assert max(weight or 0 for weight in high.weights) < max(weight or 0 for weight in low.weights) / 2
 
 
 def test_a_table_has_a_line_for_each_and_says_what_is_in_it() -> None:

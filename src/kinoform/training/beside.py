@@ -8,11 +8,13 @@ from math import isfinite
 
 import torch
 
+from kinoform.solvers.by_expert import expert_names
 from kinoform.training.clip_plan import ClipPlan
 from kinoform.training.levels import Levels, level_shares
 from kinoform.training.like import OURS, TRAINERS, TrainerDefaults
 from kinoform.training.names import levels_name, weighting_name
 from kinoform.training.optimizer import no_matrix
+from kinoform.training.tuning_stage import levels_of
 from kinoform.training.weighting import Weighting
 
 DRAWS, BINS, SEED = 20_000, 10, 0
@@ -47,10 +49,11 @@ class BesideRow:
 
 
 def beside(plan: ClipPlan) -> tuple[BesideRow, ...]:
-    """Return the row of a plan, that of our defaults, and those of other trainers for the same model."""
+    """Return the row of a plan, or one of each expert, that of our defaults, and those of trainers for such a model."""
     width, transformers = plan.recipe.transformers[0].dim, len(plan.recipe.transformers)
     others = (OURS, *TRAINERS.values())
-    return (_of_plan(plan), *(of_trainer(trainer, width, transformers) for trainer in others))
+    own = (_of_plan(plan, expert) for expert in range(transformers))
+    return (*own, *(of_trainer(trainer, width, transformers) for trainer in others))
 
 
 def of_trainer(trainer: TrainerDefaults, width: int, transformers: int = 1) -> BesideRow:
@@ -75,12 +78,13 @@ def of_trainer(trainer: TrainerDefaults, width: int, transformers: int = 1) -> B
     )
 
 
-def _of_plan(plan: ClipPlan) -> BesideRow:
+def _of_plan(plan: ClipPlan, expert: int) -> BesideRow:
     lora, optimizer = plan.lora, plan.training.optimizer
     main = optimizer.adam if optimizer.hidden is no_matrix else optimizer.muon
-    shares, weights = drawn_levels(plan.levels, plan.weighting)
+    name, levels = expert_names(len(plan.recipe.transformers))[expert], levels_of(plan, expert)
+    shares, weights = drawn_levels(levels, plan.weighting)
     return BesideRow(
-        title="this training",
+        title=f"this training{name and ', '}{name}",
         rank=None if lora is None else lora.rank,
         scale=1.0 if lora is None or lora.alpha is None else lora.alpha / lora.rank,
         learning_rate=main.learning_rate,
@@ -90,7 +94,7 @@ def _of_plan(plan: ClipPlan) -> BesideRow:
         warmup=plan.training.schedule.warmup,
         batch=plan.batch.largest * (plan.training.accumulate or 1),
         caption_dropout=plan.dropout,
-        levels=levels_name(plan.levels),
+        levels=levels_name(levels),
         weighting=weighting_name(plan.weighting),
         shares=shares,
         weights=weights,
@@ -109,14 +113,14 @@ def drawn_levels(levels: Levels, weighting: Weighting | None) -> tuple[tuple[flo
 def table(rows: Sequence[BesideRow]) -> Iterator[str]:
     """Yield the lines of a table for people, with bars from clean to noise."""
     yield (
-        f"{'':<18}{'rank':>5}{'scale':>8}{'rate':>9}{'decay':>8}{'clip':>6}{'batch':>7}{'captions':>10}  "
+        f"{'':<20}{'rank':>5}{'scale':>8}{'rate':>9}{'decay':>8}{'clip':>6}{'batch':>7}{'captions':>10}  "
         f"{'levels':<12}{'weight':<12}drawn as; weighed by"
     )
     for row in rows:
         rank = "all" if row.rank is None else row.rank
         clip = "none" if row.clip is None else f"{row.clip:g}"
         yield (
-            f"{row.title:<18}{rank:>5}{row.scale:>8.3g}{row.learning_rate:>9.2g}{row.weight_decay:>8g}{clip:>6}"
+            f"{row.title:<20}{rank:>5}{row.scale:>8.3g}{row.learning_rate:>9.2g}{row.weight_decay:>8g}{clip:>6}"
             f"{row.batch:>7}{1 - row.caption_dropout:>10.0%}  {bars(row.shares):<12}{bars(row.weights):<12}"
             f"{row.levels}; {row.weighting}"
         )
