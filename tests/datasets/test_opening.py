@@ -35,7 +35,7 @@ def test_a_folder_is_its_clips_with_their_texts_and_the_files_beside_them(clips:
     assert [item.name for item in (a, b, c)] == ["a.png", "b.png", "sub/c.png"]
     assert a == DatasetItem(
         name="a.png", target=clips / "a.png", caption="the caption of a.txt", source=clips / "a.source.png",
-        mask=clips / "a.mask.png", references=(clips / "a.reference.2.png", clips / "a.reference.png"),
+        mask=clips / "a.mask.png", references=(clips / "a.reference.png", clips / "a.reference.2.png"),
         first=clips / "a.first.png", last=clips / "a.last.png",
     )  # fmt: skip
     assert b.files == {"target": (clips / "b.png",)}

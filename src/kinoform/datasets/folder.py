@@ -69,6 +69,8 @@ def folder_dataset(path: Path, *, text: str = ".txt", own: OwnInputs = NONE) -> 
                 code="dataset_clip_missing",
             )
         roles[clip].setdefault(role, []).append(file)
+    for files in (files for own in roles.values() for files in own.values()):
+        files.sort(key=_number)
     captions = {clip: _caption(clip.with_name(clip.name + text), file, listed) for clip, file in targets.items()}
     items = [_item(path, clip, file, roles[clip], captions[clip]) for clip, file in targets.items()]
     return Dataset(
@@ -156,6 +158,12 @@ def _role(file: Path, names: Sequence[str], *, described: bool) -> tuple[str, st
             code="dataset_role_unknown",
         )
     return match[1], match[2]
+
+
+def _number(file: Path) -> tuple[int, str]:
+    """Return what orders the files of one role: 1 for clip.reference.png, before clip.reference.2.png."""
+    number = file.stem.rpartition(".")[2]
+    return int(number) if number.isdecimal() else 1, file.name
 
 
 def _item(folder: Path, clip: Path, target: Path, roles: dict[str, list[Path]], caption: str) -> DatasetItem:
