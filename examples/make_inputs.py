@@ -41,7 +41,7 @@ CLIPS = {
 EDITS = {
     "ball": ("a red ball moves left on a blue background", "a green ball moves left on a blue background"),
     "star": ("a yellow star spins on a white background", "a purple star spins on a white background"),
-    "ring": ("an orange ring moves up on a green background", "a pink ring moves up on a green background"),
+    "cross": ("an orange cross moves up on a green background", "a pink cross moves up on a green background"),
     "square": ("a blue square moves right on a yellow background", "a red square moves right on a yellow background"),
 }
 """Captions of source and target of the clips in `edits/`, by their names."""

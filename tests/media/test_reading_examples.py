@@ -49,3 +49,15 @@ def test_the_inputs_fit_each_other(folder, frames, size):
     for place in (0, frames // 2, frames - 1):
         object_here = np.abs(video.frames[place].astype(int) - video.frames[0, 0, 0]).max(axis=2) > 40
         assert object_here.any() and (mask.values[place][object_here] > 250).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", ["ball", "star", "cross", "square"])
+def test_edits_differ_from_their_sources_where_the_mask_is_white(name):
+    there = EXAMPLES / "edits"
+    target, source = (read_clip(there / f"{name}{ending}").frames.astype(int) for ending in (".mp4", ".source.mp4"))
+    mask = read_mask(there / f"{name}.mask.mp4").values
+    assert target.shape == source.shape == (17, 64, 64, 3) and mask.shape == (17, 64, 64)
+    differs = np.abs(target - source).max(axis=3) > 60
+    assert differs.any(axis=(1, 2)).all() and (mask[differs] > 128).mean() > 0.99
+    assert (there / f"{name}.txt").read_text(encoding="utf-8").strip()
+    assert read_image(there / f"{name}.reference.png").size == (64, 64)

@@ -119,8 +119,7 @@ def load(
     files = [_lora(item) for item in loras]
     name, worn = _adapted(name, None if experts else _adapter(name, reader), adapter, reader)
     if worn is not None and chosen is None and worn.claims.recipe != NEW_INPUTS.get(str(recipe), recipe):
-        chosen, own = _told_by(worn)
-        changes = tuple(sorted((*own, *changes), key=lambda item: isinstance(item, NewInput)))  # few steps first
+        chosen, changes = _told_by(worn, changes)
     module = None
     if vace is not None:
         opening = Opening(reader=reader, overrides=overrides)
@@ -182,12 +181,21 @@ def _changed(recipe: Recipe, changes: Iterable[RecipeChange]) -> Recipe:
     return recipe
 
 
-def _told_by(adapter: AdapterFile) -> tuple[Recipe | None, tuple[RecipeChange, ...]]:
-    """Return the recipe of an adapter, or the input that its base was taught."""
+def _told_by(adapter: AdapterFile, changes: tuple[RecipeChange, ...]) -> tuple[Recipe | None, tuple[RecipeChange, ...]]:
+    """Return the recipe of an adapter, or the changes with the input that its base was taught.
+
+    Raises UsageError for another input among these.
+    """
     address = adapter.claims.recipe
+    if others := [change.name for change in changes if isinstance(change, NewInput)]:
+        raise UsageError(
+            f"{adapter.path} is an adapter, and what it is of cannot be taught {others[0]} too; give the model "
+            f"{adapter.claims.base}, on which it was trained",
+            code="input_taken_already",
+        )
     if address in NEW_INPUTS.values():
-        return None, (returned(address, NewInput, "recipe"),)
-    return trusted(adapter.path, address), ()
+        return None, (*changes, returned(address, NewInput, "recipe"))
+    return trusted(adapter.path, address), changes
 
 
 def _notes(name: str, notes: Sequence[str], loras: Sequence[Path], few: FewStep | None) -> Iterator[str]:
