@@ -18,13 +18,13 @@ from tests.support.tiny_recipe import tiny_pipeline, write_tiny_folder
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """Reports of a training, compiled and not, and then of generation, from one process of their own."""
     program = "from tests.models import compiled; from tests.training import compiled as training\n"
-    program += "training.main(); compiled.main()"
+    program += "training.main(); compiled.main(); training.blocks()"
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path_factory.mktemp("training"))],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
     found = [json.loads(line) for line in run.stdout.splitlines()]
-    assert len(found) == 8, run.stderr
+    assert len(found) == 9, run.stderr
     return found
 
 
@@ -34,9 +34,15 @@ def test_what_is_compiled_of_a_training_is_what_computes(compiled: list[Any]) ->
     assert losses == same
 
 
+def test_blocks_of_a_lora_share_graphs_where_they_are_run_again(compiled: list[Any]) -> None:
+    """One graph is for blocks that are there, one for those that are swapped."""
+    gap, graphs, breaks = compiled[-1]
+    assert gap < 1e-5 and 1 <= graphs <= 2 and not breaks
+
+
 def test_what_is_compiled_is_what_computes(compiled: list[Any]) -> None:
     """Compile few graphs without a break, the same for all layers that see alike; in two where layers take turns."""
-    for name, dtype, told in compiled[2:]:
+    for name, dtype, told in compiled[2:-1]:
         assert told["breaks"] == 0, (name, dtype, told)
         assert 1 <= told["graphs"] <= 2 and told["calls"] > 50, (name, dtype, told)
         assert told["gap"] < (1e-5 if dtype == "torch.float32" else 2e-2), (name, dtype, told)

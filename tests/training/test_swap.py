@@ -5,37 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kinoform.models.context import TextContext
-from kinoform.models.dit import DiTSpec, initialise
-from kinoform.models.lora import LoRASpec, attach
-from kinoform.training.objective import TrainableModel
 from kinoform.training.recompute import Recompute, recompute_blocks
 from kinoform.training.swap import place
 from kinoform.types import Conditions
 from tests.support.other_device import THERE, another_device
+from tests.training.adapted_model import adapted_model
 
-SPEC = DiTSpec(
-    dim=24, ffn_dim=64, heads=2, layers=3, in_channels=4, out_channels=4, frequency_width=16,
-    context=(TextContext(width=16, length=8),),
-)  # fmt: skip
 MATRICES = {(24, 24), (64, 24), (24, 64)}
-
-
-def model() -> TrainableModel:
-    """With a LoRA that has an effect, which alone learns."""
-    generator = torch.Generator().manual_seed(0)
-    dit = SPEC.build().requires_grad_(False)
-    initialise(dit, generator)
-    nn.init.normal_(dit.head.linear.weight, generator=generator)
-    adapted = attach(dit, LoRASpec(rank=2), generator=generator)
-    for name, parameter in adapted.named_parameters():
-        if name.endswith(".up"):
-            nn.init.normal_(parameter, generator=generator, std=0.1)
-    return TrainableModel(adapted)
 
 
 class Fetches(TorchDispatchMode):
@@ -55,7 +35,7 @@ class Fetches(TorchDispatchMode):
 
 def step(swapped: int, mode: Recompute) -> tuple[list[Tensor], list[str], list[str], int]:
     """Gradients; what came in the forward pass; in the backward pass; and how many matrices autograd kept."""
-    module, generator, kept = model(), torch.Generator().manual_seed(1), 0
+    module, generator, kept = adapted_model(layers=3), torch.Generator().manual_seed(1), 0
     x, rows = torch.randn(1, 4, 1, 8, 8, generator=generator), torch.randn(1, 8, 16, generator=generator)
     place(module, THERE, swapped)
     recompute_blocks(module, mode)
@@ -95,5 +75,5 @@ def test_matrices_come_for_their_products_and_go_and_nothing_else_changes(mode: 
 
 
 def _matrices() -> list[str]:
-    names = [name for name, _ in model().model.blocks[0].named_parameters()]
+    names = [name for name, _ in adapted_model(layers=3).model.blocks[0].named_parameters()]
     return [name for name in names if name.endswith(".weight") and "norm" not in name]

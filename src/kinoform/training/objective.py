@@ -1,5 +1,7 @@
 """Flow matching: learn the velocity of the straight path from data to noise (Lipman et al. 2023)."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -39,7 +41,7 @@ def predict_velocity(model: DiT, x: Latents, sigma: Float[Tensor, " b"], conditi
 
 
 class TrainableModel(nn.Module):
-    """The model, from noisy latents, their levels and conditions to a velocity; compiled or replaced as one."""
+    """The model, from noisy latents, their levels and conditions to a velocity."""
 
     def __init__(self, model: DiT) -> None:
         super().__init__()
@@ -47,3 +49,7 @@ class TrainableModel(nn.Module):
 
     def forward(self, x: Latents, sigma: Float[Tensor, " b"], conditions: Conditions) -> Velocity:
         return predict_velocity(self.model, x, sigma, conditions)
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Have PyTorch compile every block, as `DiT.compile` does: one graph for all, which is soon there."""
+        self.model.compile(*args, **options)
