@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
 from typing import Any, no_type_check
@@ -21,6 +21,7 @@ from kinoform.models.lora import LoRARanks, LoRASpec, chosen
 from kinoform.models.meta import on_meta
 from kinoform.models.protocols import Stream
 from kinoform.models.text import TextSpec
+from kinoform.numbers import settle
 from kinoform.ops.dry_run import DryRun, Kernels, storage_key
 from kinoform.ops.meta_shapes import META
 from kinoform.ops.patch import grid_of
@@ -69,38 +70,40 @@ class StepCost:
         return self.flops + self.blocks
 
 
-def step_cost(
-    spec: DiTSpec, lora: LoRASpec | None, text: TextSpec, latents: LatentSize, batch: int, dtype: torch.dtype,
-    additions: Additions | None = None, condition: ConditionerOutput = NOTHING,
-) -> StepCost:  # fmt: skip
-    """Run a step forward and backward without values, on latents (frames, height, width), prompts of full length.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInputs:
+    """Inputs of a batch besides text, on the meta device, and what is added to the model; equal where shapes are.
 
-    Weights are of `dtype`. With a LoRA its matrices learn, with `additions` these, otherwise all weights; what learns
-    is float32, and is rounded to `dtype` for the products. `condition` are the inputs of the batch on the meta device;
-    channels are there in any case.
+    Channels are there in any case.
     """
-    if additions is None and condition == NOTHING:
-        return _cost_of_text(spec, lora, text, latents, batch, dtype)
-    return _counted(spec, lora, text, latents, batch, dtype, additions, condition)
+
+    additions: Additions | None = field(default=None, compare=False)
+    condition: ConditionerOutput = field(default=NOTHING, compare=False)
+    told: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        settle(self, told=repr((self.additions, self.condition)))
+
+
+TEXT_ALONE = StepInputs()
 
 
 @lru_cache(maxsize=64)
-def _cost_of_text(
-    spec: DiTSpec, lora: LoRASpec | None, text: TextSpec, latents: LatentSize, batch: int, dtype: torch.dtype
-) -> StepCost:
-    return _counted(spec, lora, text, latents, batch, dtype, None, NOTHING)
-
-
-def _counted(
+def step_cost(
     spec: DiTSpec,
     lora: LoRASpec | None,
     text: TextSpec,
     latents: LatentSize,
     batch: int,
     dtype: torch.dtype,
-    additions: Additions | None,
-    condition: ConditionerOutput,
+    inputs: StepInputs = TEXT_ALONE,
 ) -> StepCost:
+    """Run a step forward and backward without values, on latents (frames, height, width), prompts of full length.
+
+    Weights are of `dtype`. With a LoRA its matrices learn, with additions these, otherwise all weights; what learns is
+    float32, and is rounded to `dtype` for the products.
+    """
+    additions, condition = inputs.additions, inputs.condition
     added = additions or Additions()
     spec = added.to(spec)
     model = _Whole(on_meta(_adapted(spec, lora).build))

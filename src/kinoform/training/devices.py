@@ -1,6 +1,6 @@
 """The device of a training: everything is made on the CPU from seeds, then moved to the device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -59,13 +59,18 @@ def apart(module: nn.Module, other: nn.Module) -> nn.Module:
 
 def moved(tree: Any, device: torch.device) -> Any:
     """Return a tree of dictionaries, lists, tuples, named tuples and dataclasses with its tensors on `device`."""
+    return mapped(tree, lambda tensor: tensor.to(device))
+
+
+def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return such a tree with its tensors changed."""
     if isinstance(tree, Tensor):
-        return tree.to(device)
+        return change(tree)
     if isinstance(tree, Mapping):
-        return {name: moved(branch, device) for name, branch in tree.items()}
+        return {name: mapped(branch, change) for name, branch in tree.items()}
     if is_dataclass(tree) and not isinstance(tree, type):
-        return replace(tree, **{item.name: moved(getattr(tree, item.name), device) for item in fields(tree)})
+        return replace(tree, **{item.name: mapped(getattr(tree, item.name), change) for item in fields(tree)})
     if isinstance(tree, list | tuple):
-        branches = [moved(branch, device) for branch in tree]
+        branches = [mapped(branch, change) for branch in tree]
         return type(tree)(*branches) if hasattr(tree, "_fields") else type(tree)(branches)
     return tree

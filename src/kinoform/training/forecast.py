@@ -26,13 +26,14 @@ from kinoform.datasets.order import BatchOrder
 from kinoform.loading.adapters import added_shapes
 from kinoform.models.codec import latent_size
 from kinoform.ops.dry_run import kernels_of
+from kinoform.ops.meta_shapes import META
 from kinoform.plan.memory import ACCELERATOR, INTERPRETER
 from kinoform.plan.modules import codec_count, encode_run, text_count, text_run
-from kinoform.plan.training_step import StepCost, step_cost
+from kinoform.plan.training_step import StepCost, StepInputs, step_cost
 from kinoform.training.base_memory import BaseMemory, base_memory
 from kinoform.training.beside import BesideRow, beside, table
 from kinoform.training.clip_plan import ClipPlan
-from kinoform.training.collate import collate
+from kinoform.training.devices import mapped
 from kinoform.training.recompute import Recompute
 
 GIB = 2**30
@@ -183,11 +184,10 @@ def forecast(
 
     def cost(size: VideoSize) -> StepCost:
         latents = latent_size(recipe.codec, size.num_frames, size.height, size.width)
-        condition = _condition(plan, largest[size], units)
-        return step_cost(
-            recipe.transformers[0], plan.lora, recipe.text, latents, batch[size], plan.precision, recipe.additions,
-            collate(batch[size] * [condition]),
-        )  # fmt: skip
+        count, one = batch[size], _condition(plan, largest[size], units)
+        condition = mapped(one, lambda item: torch.empty(count * item.shape[0], *item.shape[1:], device=META))
+        inputs = StepInputs(additions=recipe.additions, condition=condition)
+        return step_cost(recipe.transformers[0], plan.lora, recipe.text, latents, count, plan.precision, inputs)
 
     buckets = [BucketForecast(size=size, clips=clips[size], steps=steps[size], cost=cost(size)) for size in steps]
     buckets.sort(key=lambda bucket: -bucket.cost.activations)
