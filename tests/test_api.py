@@ -50,14 +50,15 @@ NAMES = {
         LatentConstraints LatentFeatures Latents Level LevelGrid LevelRange LevelSampling Levels Linear Listed
         LoRADialect LoRASpec
         MASK Machine MagnitudeAware Mask MaskKind Measurement ModelUnderTest Modulation MuonSpec
-        NamedStage NamesTask Nearest NonFiniteError NormalizedAttention NumberKind NumberedImagesKind
+        NamedStage NamesTask Nearest NewInput NonFiniteError NormalizedAttention NumberKind NumberedImagesKind
         Observer OptimizerSpec Origin
         Parts Patch PatchEmbedding PerturbedAttention PicksFrames Pipeline PlainGuidance Predict Prediction
         PrefixesPrompt Progress ProjectedChain Prompts PseudoWordContext
         RCM REFERENCE_IMAGES RMSNorm Rank ReadOptions Recipe ReferenceContext Renoise Report Request Rescale
         Run RunOptions RunSchedule RunView
         SOURCE_PROMPT STANDARD_INPUTS STRENGTH Sample SampledStage Sampler Samples Scales Schedule
-        SchedulePiece SegmentRotation SkipLayerGuidance SkipNegativeLayers SmoothedEnergy Solver SourceGuided
+        SchedulePiece SegmentRotation SkipLayerGuidance SkipNegativeLayers SmoothedEnergy Solver SourceChannels
+        SourceGuided
         Stage StagePlan StartVideo State Stateful StatefulField Step StepLoss StepReport StepShare
         StochasticRounding Stream Strided
         Tangential Telescope TextContext TextKind TextSpec TimestepRange TrainedModule TrainingPlan

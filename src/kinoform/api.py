@@ -12,6 +12,7 @@ PUBLIC: dict[str, dict[str, str]] = {
         "kinoform.loading.additions": "Additions CopiesWeights",
         "kinoform.loading.parts": "Parts",
         "kinoform.recipes.few_step": "FewStep",
+        "kinoform.recipes.new_inputs": "NewInput",
         "kinoform.recipes.wan21": "t2v_1_3b t2v_14b t2i_14b i2v_14b_480p i2v_14b_720p flf2v_14b vace_1_3b vace_14b",
         "kinoform.recipes.wan22": "t2v_a14b i2v_a14b ti2v_5b vace_a14b",
         "kinoform.recipes.bernini": "bernini_1_3b bernini_a14b",
@@ -41,6 +42,7 @@ PUBLIC: dict[str, dict[str, str]] = {
             "Conditioner EstimatesCost ChoosesFrames PicksFrames NamesTask PrefixesPrompt ConditionerOutput "
             "LatentConstraints InpaintingConstraint EncodeCost Encoders EncoderSpecs VideoSize Units"
         ),
+        "kinoform.conditions.source_channels": "SourceChannels",
         "kinoform.conditions.video_to_video": "StartVideo",
         "kinoform.conditions.first_frame": "FirstFrame",
         "kinoform.conditions.known_frames": "KnownFrames",

@@ -38,6 +38,7 @@ from kinoform.conditions.references import ImageFeatures as ImageFeatures
 from kinoform.conditions.references import InContextReferences as InContextReferences
 from kinoform.conditions.references import LatentFeatures as LatentFeatures
 from kinoform.conditions.references import VisionFeatures as VisionFeatures
+from kinoform.conditions.source_channels import SourceChannels as SourceChannels
 from kinoform.conditions.standard_inputs import CONTEXT_SCALE as CONTEXT_SCALE
 from kinoform.conditions.standard_inputs import EXACT_SIZE as EXACT_SIZE
 from kinoform.conditions.standard_inputs import FRAMES as FRAMES
@@ -149,6 +150,7 @@ from kinoform.recipe import Recipe as Recipe
 from kinoform.recipes.bernini import bernini_1_3b as bernini_1_3b
 from kinoform.recipes.bernini import bernini_a14b as bernini_a14b
 from kinoform.recipes.few_step import FewStep as FewStep
+from kinoform.recipes.new_inputs import NewInput as NewInput
 from kinoform.recipes.wan21 import flf2v_14b as flf2v_14b
 from kinoform.recipes.wan21 import i2v_14b_480p as i2v_14b_480p
 from kinoform.recipes.wan21 import i2v_14b_720p as i2v_14b_720p
