@@ -21,6 +21,7 @@ from kinoform.models.dit import DiT, DiTSpec, keeps_float32
 from kinoform.models.linear import Linear
 from kinoform.models.lora import LoRASpec, attach
 from kinoform.models.packed import PackedLinear
+from kinoform.training.base import base_hash
 from kinoform.types import Conditions, Grid
 from tests.support.official_folder import official_tensors
 from tests.support.refusals import refused
@@ -101,6 +102,7 @@ def packed_layers(model: nn.Module) -> dict[str, PackedLinear]:
 @pytest.mark.parametrize("file", FILES)
 def test_the_velocity_is_that_of_the_unpacked_model_bit_for_bit(file: str, dtype: torch.dtype, tmp_path: Path) -> None:
     unpacked, packed = both(FILES[file](tmp_path), dtype)
+    assert base_hash(packed) == base_hash(unpacked), "a training goes on with either"
     expected = velocity(unpacked)
     assert expected.isfinite().all() and expected.std() > 0.01
     assert torch.equal(velocity(packed), expected)
