@@ -1,6 +1,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,6 +240,18 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path, whole: tu
         ):
             outcome = train(TinyStage(at=fill), tmp_path, SPEC, OPTIONS)
     assert_same(tmp_path, outcome, whole)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = sum(item.numel() for item in TinyStage().modules().parameters() if item.requires_grad)
+    used = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=12 * learning - 1))
+    with refused("checkpoint_disk_full"):
+        train(TinyStage(at=lambda step: pytest.fail("it began")), tmp_path, SPEC, OPTIONS)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: used._replace(free=12 * learning))
+    train(TinyStage(), tmp_path, SPEC, OPTIONS)
 
 
 class FullDisk:

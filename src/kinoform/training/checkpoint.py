@@ -333,6 +333,20 @@ def _check_finite(checkpoint: TrainingCheckpoint) -> None:
             )
 
 
+def check_room(folder: Path, learning: int) -> None:
+    """Raise FitError where a disk has surely no room for a checkpoint of so many numbers that learn.
+
+    They are there in float32 at least three times: themselves, averaged, and as the momentum of the optimizer.
+    """
+    needed, free = 3 * 4 * learning, shutil.disk_usage(folder).free
+    if free < needed:
+        raise FitError(
+            f"the disk of {folder} has {free / _MEGABYTE:.1f} MB free and a checkpoint takes at least "
+            f"{needed / _MEGABYTE:.1f} MB; free some space, or choose a folder on another disk",
+            code="checkpoint_disk_full",
+        )
+
+
 def _tensors(tree: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(tree, torch.Tensor):
         yield name, tree

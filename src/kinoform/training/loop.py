@@ -94,6 +94,8 @@ def _follow(run: "_Run") -> Outcome:
 
 def _lead(run: "_Run") -> Outcome:
     folder, total = run.folder, run.spec.schedule.total
+    if run.progress.step < total:
+        checkpoint.check_room(folder, sum(item.numel() for item in run.learner.masters.parameters.values()))
     run.begin_log()
     with (
         Log(folder / "losses.jsonl", step=run.progress.step) as log,
