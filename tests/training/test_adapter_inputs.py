@@ -41,7 +41,7 @@ PLANS = {
         plans.reference_context(),
         plans.reference_pseudo_words(),
     )
-}
+} | {"edits": plans.context()}
 CPU = torch.device("cpu")
 MACHINE = Machine(device=CPU, dtype=torch.float32)
 
@@ -53,7 +53,7 @@ def base() -> Pipeline:
 
 @cache
 def plan_of(name: str) -> AdapterPlan:
-    return replace(PLANS[name], batch=2, dropout=0.0, precision=torch.float32)
+    return replace(PLANS[name], batch=2, dropout=0.0, segment_dropout=0.0, precision=torch.float32)
 
 
 @cache
@@ -94,8 +94,10 @@ def encoded(request: Request) -> ConditionerOutput:
 
 def test_every_way_in_is_drawn_and_left_out() -> None:
     taken = {"frames": {"frames"}, "vace": {"video", "mask", "references"}, "in_context": {"references"}}
-    for name, wanted in {**taken, "context": {"references"}, "pseudo_words": {"references"}}.items():
+    others = {"context": {"references"}, "pseudo_words": {"references"}, "edits": {"video", "references"}}
+    for name, wanted in {**taken, **others}.items():
         assert set().union(*samples(name)) == wanted and () in samples(name)
+    assert ("video", "references") in samples("edits")
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -142,7 +144,8 @@ def test_a_video_that_becomes_itself_is_detected() -> None:
 
 def doors(given: ConditionerOutput) -> Iterator[Tensor]:
     """All tensors that the transformer is given, in a fixed order."""
-    yield from tensors([dict(sorted(given.context.items())), given.channels, dict(sorted(given.branches.items()))])
+    named = [dict(sorted(given.context.items())), given.channels, dict(sorted(given.branches.items()))]
+    yield from tensors([*named, given.segments])
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -43,7 +43,7 @@ WAYS = {
     "flf2v": ("first", "last"),
     "vace": ("source", "mask", "reference", "reference.2"),
     "ti2v": ("first",),
-    "mini-factorized": (),
+    "mini-factorized": ("reference", "reference.2"),
     "mini:frames": ("first",),
     "mini:reference": ("reference",),
     "mini:vace": ("source", "mask"),
