@@ -60,12 +60,14 @@ SOAK_load-memory := $(BIN)/python benchmarks/load_memory.py
 SOAK_world := $(BIN)/python benchmarks/world.py
 SOAK_types-3.13 := $(BIN)/basedpyright --level error --pythonversion 3.13 src examples
 SOAK_kills := KINOFORM_KILLS=200 OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/training/test_kill.py
-SOAK_PARTS := avx2 kills peak-memory load-memory world types-3.13
+SOAK_overfit := $(BIN)/python benchmarks/overfit.py
+SOAK_PARTS := avx2 kills overfit peak-memory load-memory world types-3.13
 
 soak: .venv/installed-dev
 ifeq ($(PART),)
 	@echo "avx2         all tests with the kernels of processors without AVX-512 (half an hour on two cores)"
 	@echo "kills        a training that is killed 200 times, also inside its saves (a minute, Linux and macOS)"
+	@echo "overfit      a LoRA learns one clip by heart, to the stated loss (a minute)"
 	@echo "peak-memory  videos in processes of their own beside what kinoform plan says (minutes, Linux)"
 	@echo "load-memory  what a load of T2V-1.3B's size takes of the host (minutes, 3 GB of disk, Linux)"
 	@echo "world        does the reader read what the world renders (make world)"
