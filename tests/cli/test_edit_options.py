@@ -34,7 +34,7 @@ from tests.support.command_line import Run
 MODEL = {
     "model": "t2v-1.3b", "recipe": "tests.support.tiny_recipe:tiny", "text_encoder": "a", "vae": "a", "tokenizer": "a",
     "image_encoder": "a", "variant": "t2v-1.3b", "vace": ["a"], "lora": ["a.safetensors:0.5"],
-    "lora_ignore_unknown": True,
+    "lora_ignore_unknown": True, "adapter": "a.safetensors",
 }  # fmt: skip
 VIDEO: dict[str, tuple[object, str]] = {
     "size": ("32x16", "width height"),

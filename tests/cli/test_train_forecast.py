@@ -45,6 +45,13 @@ def test_accumulated_batches_and_blocks_run_again_are_counted(kinoform: Run) -> 
     assert saved == bucket["activations"] - bucket["recomputed"] > 0
 
 
+@pytest.mark.parametrize(("optimizer", "size"), [("adamw", 20), ("adamw-8bit", 14), ("muon", 16)])
+def test_what_an_optimizer_keeps_is_counted(kinoform: Run, optimizer: str, size: int) -> None:
+    (told,) = kinoform(*PLAN, "--optimizer", optimizer, "--json").told
+    (bucket,) = told["buckets"]
+    assert bucket["state"] == size * bucket["learning"]
+
+
 def test_memory_decides_what_is_run_again_and_what_cannot_be(
     kinoform: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

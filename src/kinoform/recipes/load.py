@@ -248,7 +248,8 @@ def _adapted(
     file = None if place is None else adapter_in(place, reader)
     if file is None:
         raise WeightsError(
-            f"{path} is no adapter; a LoRA is given as --lora, a model as --model", code="adapter_damaged"
+            f"{path} is no adapter; a LoRA has an option of its own, and a model is given as --model",
+            code="adapter_damaged",
         )
     if own is not None:
         raise UsageError(

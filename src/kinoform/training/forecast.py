@@ -28,12 +28,13 @@ from kinoform.models.codec import latent_size
 from kinoform.ops.dry_run import kernels_of
 from kinoform.ops.meta_shapes import META
 from kinoform.plan.memory import ACCELERATOR, INTERPRETER
-from kinoform.plan.modules import codec_count, encode_run, text_count, text_run
+from kinoform.plan.modules import FLOAT32, codec_count, encode_run, text_count, text_run
 from kinoform.plan.training_step import StepCost, StepInputs, step_cost
 from kinoform.training.base_memory import BaseMemory, base_memory
 from kinoform.training.beside import BesideRow, beside, table
 from kinoform.training.clip_plan import ClipPlan
 from kinoform.training.devices import mapped
+from kinoform.training.optimizer import Adam8bitSpec, OptimizerSpec, no_matrix
 from kinoform.training.recompute import Recompute
 
 GIB = 2**30
@@ -187,7 +188,8 @@ def forecast(
         count, one = batch[size], _condition(plan, largest[size], units)
         condition = mapped(one, lambda item: torch.empty(count * item.shape[0], *item.shape[1:], device=META))
         inputs = StepInputs(additions=recipe.additions, condition=condition)
-        return step_cost(recipe.transformers[0], plan.lora, recipe.text, latents, count, plan.precision, inputs)
+        found = step_cost(recipe.transformers[0], plan.lora, recipe.text, latents, count, plan.precision, inputs)
+        return replace(found, state=found.learning * state_bytes(plan.training.optimizer))
 
     buckets = [BucketForecast(size=size, clips=clips[size], steps=steps[size], cost=cost(size)) for size in steps]
     buckets.sort(key=lambda bucket: -bucket.cost.activations)
@@ -218,6 +220,16 @@ KEPT = {
     Recompute.NONE: "activations are kept", Recompute.FULL: "blocks are run again in the backward",
     Recompute.SELECTIVE: "blocks but for attention are run again in the backward",
 }  # fmt: skip
+
+
+def state_bytes(optimizer: OptimizerSpec) -> int:
+    """Return the bytes of a number that learns: in float32 itself, its gradient and its average, and what the optimizer
+    keeps: two moments, of a byte each with 8 bits, or Muon's one (which has the matrices, nearly all there is)."""
+    if optimizer.hidden is not no_matrix:
+        moments = FLOAT32
+    else:
+        moments = 2 if isinstance(optimizer.adam, Adam8bitSpec) else 2 * FLOAT32
+    return 3 * FLOAT32 + moments
 
 
 def _condition(plan: ClipPlan, clip: Clip, units: Units) -> ConditionerOutput:
