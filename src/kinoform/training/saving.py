@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ def save_checked(
         plain = bare(model)
         opened = open_onto([parameter_shapes(plain)], [(draft, 1.0)], lambda line: None)
         ((file, _),) = opened.applied[0]
-        loaded = attach_file(plain, file, 1.0, name=LOADED)
+        with _warning_of(path, draft):
+            loaded = attach_file(plain, file, 1.0, name=LOADED)
         compare_weights(adapters_of(model)[name], adapters_of(loaded).get(LOADED, {}), path)
         compare(model, loaded, probe, path)
         os.replace(draft, path)
@@ -173,6 +175,16 @@ def _velocity(model: DiT, x: Latents, sigma: Float[Tensor, " b"], probe: Probe) 
     device = next(model.parameters()).device
     conditions = moved(probe.condition.conditions(probe.rows), device)
     return predict_velocity(model, x.to(device), sigma.to(device), conditions).float().to(CPU)
+
+
+@contextmanager
+def _warning_of(path: Path, draft: Path) -> Iterator[None]:
+    """Have warnings about a draft name the file that it becomes."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        yield
+    for warning in said:
+        warnings.warn(str(warning.message).replace(draft.name, path.name), warning.category, stacklevel=4)
 
 
 @contextmanager
